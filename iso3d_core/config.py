@@ -1,0 +1,219 @@
+"""Every setting, as frozen dataclasses, and the presets by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from .schedules import Ramp
+from .types import InputError
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """The radiance field: a grid encoding and two small MLPs.
+
+    levels, base, growth, features, log2_table : of the grid encoding (Müller et al. 2022)
+    hidden : width of the MLPs' one hidden layer
+    blob_bias, blob_radius : density bias blob_bias * (1 - |x| / blob_radius) at the start (threestudio, Magic3D)
+    """
+
+    levels: int = 16
+    base: int = 16
+    growth: float = 1.447269237440378
+    features: int = 2
+    log2_table: int = 19
+    hidden: int = 64
+    blob_bias: float = 10.0
+    blob_radius: float = 0.5
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Volume rendering: ``samples`` a ray; occupancy grid of ``occupancy`` cells a side (0: none)."""
+
+    samples: int = 512
+    occupancy: int = 32
+    occupancy_threshold: float = 0.01
+    occupancy_decay: float = 0.6
+    occupancy_every: int = 10
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Random cameras of the optimisation: groups of ``views`` even azimuths, one elevation a group.
+
+    elevation_deg, fov_y_deg : ranges, degrees
+    fit_distance : range of factors; distance = factor / tan(fov / 2). None takes the bundle's own camera.
+    """
+
+    views: int = 4
+    groups: int = 1
+    elevation_deg: tuple[float, float] = (0.0, 30.0)
+    fov_y_deg: tuple[float, float] | None = None
+    fit_distance: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class LightConfig:
+    """Shading while optimising (DreamFusion, section 3.2), from ``start`` (fraction of the steps) on.
+
+    albedo_chance : of showing plain albedo; textureless_chance : of showing shading alone; otherwise diffuse
+    jitter : standard deviation of the light's direction around the camera; 0 puts it at ``offset`` from the camera
+    ambient : range
+    """
+
+    start: float = 0.5
+    albedo_chance: float = 0.25
+    textureless_chance: float = 0.375
+    jitter: float = 1.0
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ambient: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of `fit`.
+
+    steps : optimiser steps; resolution : (step, pixels a side) milestones
+    learning_rate_grid, learning_rate_mlp : of AdamW; t_min, t_max : range of the noise level, fractions of 1
+    target : "x0" (reconstruction, with ``std_rescale``) or "sds" (plain, Eq. 7); guidance_scale : CFG
+    lambda_orient : of the orientation loss (Eq. 8); lambda_opacity : of the opacity entropy
+    """
+
+    steps: int = 10_000
+    resolution: tuple[tuple[int, int], ...] = ((0, 64), (5_000, 256))
+    learning_rate_grid: float = 0.01
+    learning_rate_mlp: float = 0.001
+    t_min: Ramp = Ramp(0.98, 0.02, 8_000)
+    t_max: Ramp = Ramp(0.98, 0.50, 8_000)
+    target: str = "x0"
+    guidance_scale: float = 10.0
+    std_rescale: float = 0.5
+    lambda_orient: Ramp = Ramp(10.0, 1000.0, 5_000)
+    lambda_opacity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise InputError(f"steps must not be negative, got {self.steps}")
+        if self.target not in ("x0", "sds"):
+            raise InputError(f"target must be x0 or sds, got {self.target!r}")
+        if not self.resolution or self.resolution[0][0] != 0:
+            raise InputError("resolution milestones must start at step 0")
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Photometric fit to sampled views before SDS: ``sheets`` of ``views`` each at the given elevations, ``steps`` steps."""
+
+    sheets: int = 3
+    views: int = 4
+    elevation_deg: tuple[float, ...] = (0.0, 30.0, 15.0)
+    steps: int = 150
+    sampling_steps: int = 25
+    guidance_scale: float = 3.0
+    lambda_mask: float = 0.5
+    resolution: int = 64
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """resolution : of the isosurface grid; threshold : density; faces : after decimation; texture : pixels a side."""
+
+    resolution: int = 128
+    threshold: float = 25.0
+    faces: int = 20_000
+    texture: int = 1024
+    keep_ratio: float = 0.02
+    smooth: int = 5
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.resolution <= 512:
+            raise InputError(f"mesh resolution must be 16 to 512, got {self.resolution}")
+        if not 16 <= self.texture <= 8192:
+            raise InputError(f"texture size must be 16 to 8192, got {self.texture}")
+        if self.faces < 100:
+            raise InputError(f"faces must be at least 100, got {self.faces}")
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Everything `generate` needs but the image."""
+
+    preset: str = "default"
+    bundle: str = "tiny"
+    method: str = "isotropic3d"
+    seed: int = 0
+    device: str = "auto"
+    field: FieldConfig = field(default_factory=FieldConfig)
+    render: RenderConfig = field(default_factory=RenderConfig)
+    cameras: CameraConfig = field(default_factory=CameraConfig)
+    light: LightConfig = field(default_factory=LightConfig)
+    warm_start: WarmStart | None = None
+    stage: Stage = field(default_factory=Stage)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+_PAPER = GenerateConfig(preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)))
+
+# The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
+_TINY = GenerateConfig(
+    field=FieldConfig(levels=3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=5.0, blob_radius=0.6),
+    render=RenderConfig(samples=48),
+    cameras=CameraConfig(elevation_deg=(-5.0, 35.0)),
+    light=LightConfig(start=0.0, albedo_chance=0.0, textureless_chance=0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7)),
+    warm_start=WarmStart(),
+    stage=Stage(
+        steps=120, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.5, 0.05, 120), t_max=Ramp(0.6, 0.15, 120),
+        guidance_scale=3.0, lambda_orient=Ramp(0.0, 1.0, 60), lambda_opacity=0.05,
+    ),
+    mesh=MeshConfig(resolution=96, threshold=10.0, faces=8_000, texture=512),
+)  # fmt: skip
+
+TINY_PRESETS: dict[str, GenerateConfig] = {
+    "fast": replace(
+        _TINY,
+        preset="fast",
+        warm_start=WarmStart(sheets=2, elevation_deg=(0.0, 30.0), steps=80, sampling_steps=15),
+        stage=replace(_TINY.stage, steps=0),
+        mesh=MeshConfig(resolution=80, threshold=10.0, faces=5_000, texture=384),
+    ),
+    "default": _TINY,
+    "quality": replace(
+        _TINY,
+        preset="quality",
+        warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, -5.0), steps=250, sampling_steps=40),
+        stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.5, 0.02, 400), t_max=Ramp(0.6, 0.1, 400)),
+        mesh=MeshConfig(resolution=128, threshold=10.0, faces=15_000, texture=1024),
+    ),
+    "paper": replace(
+        _TINY,
+        preset="paper",
+        warm_start=None,
+        stage=replace(
+            _TINY.stage, steps=300, guidance_scale=5.0, t_min=Ramp(0.98, 0.02, 240), t_max=Ramp(0.98, 0.5, 240)
+        ),
+    ),
+}
+
+PRESETS: dict[str, dict[str, GenerateConfig]] = {
+    "tiny": TINY_PRESETS,
+    "isotropic3d": {
+        "fast": replace(_PAPER, preset="fast", bundle="isotropic3d", stage=replace(_PAPER.stage, steps=2_000)),
+        "default": replace(_PAPER, preset="default", bundle="isotropic3d", stage=replace(_PAPER.stage, steps=5_000)),
+        "quality": replace(_PAPER, preset="quality", bundle="isotropic3d"),
+        "paper": replace(_PAPER, bundle="isotropic3d"),
+    },
+}
+
+
+def preset(name: str, bundle: str = "tiny", seed: int = 0) -> GenerateConfig:
+    """The preset ``name`` for a bundle's family; raises InputError for an unknown name."""
+    family = PRESETS.get(bundle, PRESETS["isotropic3d"])
+    if name not in family:
+        raise InputError(f"unknown preset {name!r}; use one of {', '.join(family)}")
+    return replace(family[name], bundle=bundle, seed=seed)

@@ -1,0 +1,106 @@
+"""The only optimisation loop: progress, cancel, checkpoint, resume, and a guard against NaN."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .types import OnProgress, Progress
+
+Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
+"""(step, generator) -> (loss, values to show). All randomness comes from ``generator``."""
+
+MAX_BAD_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where the state of a fit is kept: ``path`` every ``every`` steps, read first when ``resume`` is set.
+
+    key : names the work; a checkpoint of other work (another image, seed or preset) is not used
+    """
+
+    path: Path
+    key: str
+    every: int = 25
+    resume: bool = False
+
+    def load(self, stage: str) -> dict | None:
+        """The stored state of ``stage``, or None when there is none that fits."""
+        if not self.resume or not self._file(stage).exists():
+            return None
+        state = torch.load(self._file(stage), weights_only=True, map_location="cpu")
+        return state if state.get("key") == self.key else None
+
+    def save(self, stage: str, state: dict) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        part = self._file(stage).with_suffix(".part")
+        torch.save({**state, "key": self.key}, part)
+        os.replace(part, self._file(stage))
+
+    def _file(self, stage: str) -> Path:
+        return self.path / f"{stage.replace(' ', '_')}.pt"
+
+
+def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
+    """The random numbers of one step: they depend on (seed, stage, step) only, so a resumed run draws the same."""
+    digest = hashlib.sha256(f"{seed}/{stage}/{step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def fit(
+    modules: nn.Module,
+    parameter_groups: list[dict],
+    objective: Objective,
+    steps: int,
+    seed: int,
+    stage: str,
+    on_progress: OnProgress | None = None,
+    preview: Callable[[], Tensor] | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> None:
+    """Minimise ``objective`` for ``steps`` steps of AdamW (betas 0.9, 0.99; eps 1e-15).
+
+    modules : everything the state of the work lives in, for checkpoints
+    parameter_groups : as AdamW takes them
+    on_progress : called after every step; it cancels by raising `Cancelled`
+    Raises FloatingPointError after ten steps in a row without a finite loss or gradient (such steps are skipped).
+    """
+    optimizer = torch.optim.AdamW(parameter_groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0)
+    parameters = [p for group in parameter_groups for p in group["params"]]
+    step = bad = 0
+    state = checkpoints.load(stage) if checkpoints else None
+    if state is not None:
+        modules.load_state_dict(state["modules"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, bad = state["step"], state["bad"]
+    while step < steps:
+        optimizer.zero_grad(set_to_none=True)
+        loss, values = objective(step, step_generator(seed, stage, step))
+        loss.backward()
+        finite = bool(torch.isfinite(loss)) and all(
+            bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None
+        )
+        if finite:
+            optimizer.step()
+            bad = 0
+        else:
+            bad += 1
+            if bad >= MAX_BAD_STEPS:
+                raise FloatingPointError(
+                    f"{stage}: no finite gradient for {bad} steps in a row at step {step}; "
+                    "try another seed, a lower learning rate or a lower guidance scale"
+                )
+        step += 1
+        if checkpoints and (step % checkpoints.every == 0 or step == steps):
+            checkpoints.save(
+                stage, {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "bad": bad}
+            )
+        if on_progress:
+            on_progress(Progress(stage, step, steps, preview, {**values, "loss": float(loss.detach())}))

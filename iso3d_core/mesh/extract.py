@@ -1,0 +1,109 @@
+"""From a density field to a closed triangle surface: marching cubes on a regular grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..types import OnProgress, Progress
+
+CHUNK_POINTS = 2**18
+# The logarithm of density / threshold is clamped to as much below 0 as it reaches above, within these limits: were
+# empty space farther from the surface than the inside, a sharp surface would be pulled inwards.
+CLAMP = (0.5, 2.0)
+# Not quite as much: with exact ties on a sharp field, marching cubes' saddle test leaves holes between cells.
+TIE_BREAK = 1.06
+# No grid value comes nearer to the isovalue than this, so no two vertices coincide at a grid point.
+GAP = 1e-3
+
+
+class EmptySurface(ValueError):  # noqa: N818 - the name says what the caller has in hand
+    """The density is nowhere above the threshold.
+
+    maximum : the largest density on the grid; the caller may try again with a threshold below it
+    """
+
+    def __init__(self, maximum: float, threshold: float) -> None:
+        self.maximum = maximum
+        self.threshold = threshold
+        super().__init__(
+            f"no surface: the density is at most {maximum:.4g}, below the threshold {threshold:.4g}; "
+            "lower the threshold, or optimise the field for more steps"
+        )
+
+
+@torch.no_grad()
+def extract_surface(
+    density: Callable[[Tensor], Tensor],
+    resolution: int,
+    threshold: float,
+    radius: float = 1.0,
+    on_progress: OnProgress | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[np.ndarray, np.ndarray]:
+    """The surface ``density == threshold`` inside the cube ``[-radius, radius]^3``, closed at the cube's faces.
+
+    density : ``[n, 3]`` float32 world positions on ``device`` -> ``[n]`` non-negative densities
+    resolution : grid points along each axis, at least 4
+    threshold : density of the surface, above 0
+    Returns vertices ``(n, 3)`` float32 in world units, and faces ``(m, 3)`` int32, counter-clockwise seen from
+    outside; every edge belongs to exactly two faces.
+
+    Marching cubes interpolates the logarithm of the density, which for exponential and sigmoid profiles places the
+    vertices two to six times more exactly than the density itself.
+
+    Raises EmptySurface if the density is nowhere above the threshold; ValueError for a NaN, or arguments out of range.
+    """
+    from skimage.measure import marching_cubes
+
+    if resolution < 4:
+        raise ValueError(f"the grid needs a resolution of at least 4, got {resolution}")
+    if not (threshold > 0 and radius > 0):
+        raise ValueError(f"threshold and radius must be above 0, got {threshold} and {radius}")
+    grid = _sample(density, resolution, radius, on_progress, torch.device(device))
+    if np.isnan(grid).any():
+        raise ValueError("the density field has NaN values: the optimisation diverged; lower the learning rate")
+    for axis in range(3):
+        border: list[slice | list[int]] = [slice(None)] * 3
+        border[axis] = [0, -1]
+        grid[tuple(border)] = 0.0
+    maximum = float(grid.max())
+    if maximum <= threshold:
+        raise EmptySurface(maximum, threshold)
+
+    clamp = float(np.clip(np.log(maximum / threshold), *CLAMP))
+    level = np.log(np.clip(grid / threshold, np.exp(-clamp * TIE_BREAK), np.exp(clamp)))
+    level = np.where(level > 0, np.maximum(level, GAP), np.minimum(level, -GAP)).astype(np.float32)
+    vertices, faces, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent")
+    vertices = vertices * (2 * radius / (resolution - 1)) - radius
+    return vertices.astype(np.float32), faces.astype(np.int32)
+
+
+def _sample(
+    density: Callable[[Tensor], Tensor],
+    resolution: int,
+    radius: float,
+    on_progress: OnProgress | None,
+    device: torch.device,
+) -> np.ndarray:
+    """The density at the grid points, ``(resolution,) * 3`` float32, axes x, y, z."""
+    axis = torch.linspace(-radius, radius, resolution, device=device)
+    total = resolution**3
+    chunks = math.ceil(total / CHUNK_POINTS)
+    values = np.empty(total, np.float32)
+    for index in range(chunks):
+        start, end = index * CHUNK_POINTS, min((index + 1) * CHUNK_POINTS, total)
+        flat = torch.arange(start, end, device=device)
+        x, y, z = flat // resolution**2, flat // resolution % resolution, flat % resolution
+        points = torch.stack([axis[x], axis[y], axis[z]], dim=-1)  # [n, 3]
+        result = density(points)
+        if result.shape != (end - start,):
+            raise ValueError(f"density must return [{end - start}], got {list(result.shape)}")
+        values[start:end] = result.float().cpu().numpy()
+        if on_progress is not None:
+            on_progress(Progress("mesh", index + 1, chunks))
+    return values.reshape((resolution,) * 3)

@@ -1,0 +1,133 @@
+"""UV unwrapping, and baking a color function into the texture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CHUNK_POINTS = 2**18
+# A texel this near to a triangle's edge (in texels) belongs to it, so that bilinear lookups at seams stay exact.
+MARGIN = 1.0
+
+
+def unwrap(
+    vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray, size: int = 1024, padding: int = 2
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cut the surface into charts and pack them into one square texture, by xatlas.
+
+    vertices : (n, 3), faces : (m, 3) int, normals : (n, 3)
+    size : side of the texture that will be baked, in texels; charts lie at least ``padding`` of them apart
+    Returns vertices (n', 3) float32, faces (m, 3) int32 in the order given, normals (n', 3) float32 and uvs (n', 2)
+    float32 in [0, 1], v = 0 at the bottom row. Vertices are repeated along seams at exactly the same position.
+    """
+    import xatlas
+
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(
+        np.ascontiguousarray(vertices, np.float32),
+        np.ascontiguousarray(faces, np.uint32),
+        np.ascontiguousarray(normals, np.float32),
+    )
+    charts = xatlas.ChartOptions()
+    charts.max_iterations = 1
+    packing = xatlas.PackOptions()
+    packing.resolution = size
+    packing.padding = padding
+    packing.bruteForce = False
+    atlas.generate(charts, packing)
+    source, indices, uvs = atlas[0]
+    rows = np.asarray(source, np.int64)
+    return (
+        np.asarray(vertices, np.float32)[rows],
+        np.asarray(indices).astype(np.int32),
+        np.asarray(normals, np.float32)[rows],
+        np.clip(np.asarray(uvs, np.float32), 0, 1),
+    )
+
+
+@torch.no_grad()
+def bake(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    uvs: np.ndarray,
+    color: Callable[[Tensor], Tensor],
+    size: int,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """The texture (size, size, 3) uint8, row 0 at the top, of a color function of the position.
+
+    vertices : (n, 3) world, faces : (m, 3) int, uvs : (n, 2) in [0, 1]
+    color : ``[k, 3]`` float32 world positions on ``device`` -> ``[k, 3]`` in [0, 1]
+    Each texel takes the color at its own point of the surface; the space between charts is filled from the nearest.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    texels, positions = _surface_points(vertices, faces, uvs, size)
+    texture = np.full((size * size, 3), 128, np.uint8)
+    filled = np.zeros(size * size, bool)
+    for start in range(0, len(texels), CHUNK_POINTS):
+        part = slice(start, start + CHUNK_POINTS)
+        values = color(torch.from_numpy(positions[part]).to(device)).float().clamp(0, 1)
+        texture[texels[part]] = (values * 255).round().to(torch.uint8).cpu().numpy()
+    filled[texels] = True
+    image = texture.reshape(size, size, 3)
+    if filled.any() and not filled.all():
+        empty = ~filled.reshape(size, size)
+        row, column = distance_transform_edt(empty, return_distances=False, return_indices=True)
+        image = image[row, column]
+    return image
+
+
+def _surface_points(
+    vertices: np.ndarray, faces: np.ndarray, uvs: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which texels the triangles cover, (k,) flat row-major, and their surface points (k, 3) float32.
+
+    All pairs of a triangle and a texel in its bounding box are tested at once; a texel goes to the triangle that it
+    lies deepest in.
+    """
+    corners = np.stack([uvs[:, 0] * size, (1 - uvs[:, 1]) * size], axis=1).astype(np.float64)[faces] - 0.5  # (m, 3, xy)
+    low = np.clip(np.ceil(corners.min(axis=1) - MARGIN), 0, size - 1).astype(np.int64)
+    high = np.clip(np.floor(corners.max(axis=1) + MARGIN), 0, size - 1).astype(np.int64)
+    corners = corners - low[:, None]
+    edges = np.roll(corners, -2, axis=1) - np.roll(corners, -1, axis=1)  # (m, 3, xy) opposite to corner i
+    area = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
+    length = np.maximum(np.linalg.norm(edges, axis=2), 1e-12)
+    # Distance of (x, y) from edge i, positive inside: slope[i] . (x, y) + offset[i], in texels.
+    slope = np.stack([-edges[..., 1], edges[..., 0]], axis=2) * (np.sign(area)[:, None] / length)[..., None]
+    offset = -(slope * np.roll(corners, -1, axis=1)).sum(axis=2)
+    planes = np.concatenate([slope, offset[..., None]], axis=2).astype(np.float32)  # (m, 3, 3)
+    width = high[:, 0] - low[:, 0] + 1
+    count = np.where(np.abs(area) > 1e-12, (high - low + 1).prod(axis=1), 0)
+
+    depth = np.full(size * size, -np.inf, np.float32)
+    points = np.zeros((size * size, 3), np.float32)
+    bounds = np.concatenate([[0], np.cumsum(count)])
+    first = 0
+    while first < len(faces):
+        # As many triangles as keep the list of pairs short, and at least one.
+        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + CHUNK_POINTS, side="right")) - 1)
+        number = count[first:last]
+        triangle = np.repeat(np.arange(first, last), number)
+        within = np.arange(len(triangle)) - np.repeat(bounds[first:last] - bounds[first], number)
+        y, x = np.divmod(within, np.repeat(width[first:last], number))
+        at = np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float32)
+        distances = np.stack([(planes[triangle, i] * at).sum(axis=1) for i in range(3)], axis=1)
+        distance = distances.min(axis=1)
+        near = np.flatnonzero(distance >= -MARGIN)
+        near = near[np.argsort(distance[near])]  # the deepest is written last
+        owner = triangle[near]
+        texel = (low[owner, 1] + y[near]) * size + low[owner, 0] + x[near]
+        deeper = distance[near] > depth[texel]
+        near, owner, texel = near[deeper], owner[deeper], texel[deeper]
+        weights = np.maximum(distances[near] * length[owner], 0)  # (k, 3), twice the areas
+        total = weights.sum(axis=1, keepdims=True)
+        weights = np.where(total > 0, weights / np.maximum(total, 1e-30), 1 / 3)
+        depth[texel] = distance[near]
+        points[texel] = np.einsum("kc,kcd->kd", weights, vertices[faces[owner]])
+        first = last
+    covered = np.flatnonzero(np.isfinite(depth))
+    return covered, points[covered]

@@ -1,0 +1,207 @@
+"""Isotropic3D: a field from a single CLIP embedding, by score distillation of a multi-view prior (paper: section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..cameras import Cameras, even_azimuths, orbit
+from ..config import CameraConfig, GenerateConfig, LightConfig, WarmStart
+from ..fields.hashgrid import HashGridField
+from ..fit import Checkpoints, fit
+from ..losses import distill, opacity_entropy, orientation_loss, sds_target, x0_target
+from ..priors.multiview import MultiViewPrior
+from ..render.volume import Occupancy, Shading, render
+from ..schedules import milestone
+from ..types import OnProgress, Progress
+
+
+
+class Scene(torch.nn.Module):
+    """The field and its occupancy grid: everything a checkpoint must hold."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.field = HashGridField(config.field, seed=config.seed)
+        r = config.render
+        self.occupancy = Occupancy(r.occupancy, r.occupancy_threshold, r.occupancy_decay, r.samples)
+
+    def parameter_groups(self) -> list[dict]:
+        return self.field.parameter_groups(self.config.stage.learning_rate_grid, self.config.stage.learning_rate_mlp)
+
+    @torch.no_grad()
+    def preview(self, size: int = 64) -> Tensor:
+        """Four views [4, 3, size, size] of base color, for people."""
+        cameras = orbit(even_azimuths(4), 15.0).to(self.field.table.device)
+        return render(self.field, cameras, size, self.config.render.samples, self.occupancy).rgb
+
+
+def optimise(
+    prior: MultiViewPrior,
+    embedding: Tensor,
+    config: GenerateConfig,
+    on_progress: OnProgress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Scene:
+    """embedding [1, 1, D] -> an optimised scene: an optional warm start on sampled views, then SDS."""
+    scene = Scene(config).to(prior.device)
+    if config.warm_start is not None:
+        cameras, views = sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
+        warm = photometric_objective(scene, cameras, views, config)
+        fit(
+            scene, scene.parameter_groups(), warm, config.warm_start.steps, config.seed, "warm start",
+            on_progress, scene.preview, checkpoints,
+        )  # fmt: skip
+    objective = sds_objective(scene, prior, embedding, config)
+    fit(
+        scene, scene.parameter_groups(), objective, config.stage.steps, config.seed, "optimise",
+        on_progress, scene.preview, checkpoints,
+    )  # fmt: skip
+    return scene
+
+
+def sample_sheets(
+    prior: MultiViewPrior, embedding: Tensor, config: WarmStart, seed: int, on_progress: OnProgress | None = None
+) -> tuple[Cameras, Tensor]:
+    """Sheets of views, each one elevation and evenly spread azimuths, starts staggered: cameras and [V, 3, H, W]."""
+    groups, images = [], []
+    total = config.sheets * config.sampling_steps
+    for sheet in range(config.sheets):
+        start = sheet * 360.0 / (config.views * config.sheets)
+        elevation = config.elevation_deg[sheet % len(config.elevation_deg)]
+        cameras = bundle_orbit(prior, even_azimuths(config.views, start), elevation)
+
+        def report(step: int, _steps: int, z: Tensor, sheet: int = sheet) -> None:
+            if on_progress:
+                on_progress(Progress("views", sheet * config.sampling_steps + step, total, lambda: prior.decode(z)))
+
+        images.append(
+            prior.sample(embedding, cameras, config.sampling_steps, config.guidance_scale, seed * 1000 + sheet, report)
+        )
+        groups.append(cameras)
+    return Cameras.concatenate(groups).to(prior.device), torch.cat(images)
+
+
+def bundle_orbit(prior: MultiViewPrior, azimuth_deg: Tensor, elevation_deg: float) -> Cameras:
+    """An orbit at the distance and field of view the bundle was trained with."""
+    camera = prior.info["camera"]
+    return orbit(azimuth_deg, elevation_deg, camera["distance"], camera["fov_y_deg"])
+
+
+def photometric_objective(scene: Scene, cameras: Cameras, views: Tensor, config: GenerateConfig) -> Callable:
+    """Squared error to sampled views [V, 3, H, W], four views a step, plus a mask term: what is not white is solid."""
+    assert config.warm_start is not None
+    warm = config.warm_start
+    size = warm.resolution
+    target = F.interpolate(views, (size, size), mode="bilinear", antialias=True) if views.shape[-1] != size else views
+    # Distance from white, soft: a pixel clearly not background belongs to the object.
+    mask = ((1 - target).amax(dim=1, keepdim=True) / 0.15).clamp(0, 1)
+
+    def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        if step % config.render.occupancy_every == 0:
+            scene.occupancy.update(scene.field.density, generator)
+        rows = torch.randperm(len(cameras), generator=generator)[:4]
+        chosen = cameras[rows]
+        shading = fixed_shading(chosen, config.light)
+        out = render(scene.field, chosen, size, config.render.samples, scene.occupancy, generator, shading)
+        color = F.mse_loss(out.rgb, target[rows])
+        outline = F.mse_loss(out.opacity, mask[rows])
+        loss = color + warm.lambda_mask * outline + 0.02 * opacity_entropy(out.opacity)
+        return loss, {"color": float(color.detach()), "samples": float(len(out.weights))}
+
+    return objective
+
+
+def sds_objective(scene: Scene, prior: MultiViewPrior, embedding: Tensor, config: GenerateConfig) -> Callable:
+    """Eq. 9: distillation of the multi-view prior plus the orientation loss, on random groups of orthogonal views."""
+    stage = config.stage
+
+    def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        if step % config.render.occupancy_every == 0:
+            scene.occupancy.update(scene.field.density, generator)
+        size = milestone(stage.resolution, step)
+        groups = [random_group(prior, config.cameras, generator) for _ in range(config.cameras.groups)]
+        cameras = Cameras.concatenate(groups).to(prior.device)
+        shading = random_shading(cameras, config.light, step / max(stage.steps, 1), generator)
+        lambda_orient = stage.lambda_orient(step)
+        out = render(
+            scene.field, cameras, size, config.render.samples, scene.occupancy, generator, shading, normals=lambda_orient > 0
+        )
+        z = prior.encode(out.rgb)
+        low, high = sorted((stage.t_min(step), stage.t_max(step)))
+        last = prior.scheduler.config.num_train_timesteps - 1
+        t = round((low + (high - low) * float(torch.rand((), generator=generator))) * last)
+        target = torch.cat([
+            distillation_target(part, t, prior, embedding, group, config, generator)
+            for part, group in zip(z.detach().split(config.cameras.views), groups, strict=True)
+        ])  # fmt: skip
+        loss = distill(z, target)
+        values = {"distill": float(loss.detach()), "t": t}
+        if out.normals is not None and out.normal_rows is not None:
+            hit = int((out.opacity > 0.01).sum())
+            directions = F.normalize(out.positions - cameras.positions[out.rays // size**2], dim=-1)
+            orient = orientation_loss(out.weights[out.normal_rows], out.normals, directions[out.normal_rows], hit)
+            loss = loss + lambda_orient * orient
+            values["orient"] = float(orient.detach())
+        if stage.lambda_opacity > 0:
+            # Per view and pixel of the latent, so that the weight means the same at every resolution.
+            loss = loss + stage.lambda_opacity * z[0, 0].numel() * opacity_entropy(out.opacity)
+        return loss, values
+
+    return objective
+
+
+def distillation_target(
+    z: Tensor, t: int, prior: MultiViewPrior, embedding: Tensor, cameras: Cameras, config: GenerateConfig,
+    generator: torch.Generator,
+) -> Tensor:  # fmt: skip
+    """The latent [V, C, h, w] that one group of views should move to, at timestep ``t``."""
+    stage = config.stage
+    abar = prior.alphas_cumprod[t]
+    noise = torch.randn(z.shape, generator=generator).to(z)
+    z_t = abar.sqrt() * z + (1 - abar).sqrt() * noise
+    guided, conditional = prior.predict_noise(z_t, t, prior.condition(embedding, cameras), stage.guidance_scale)
+    if stage.target == "sds":
+        return sds_target(z, noise, guided, weight=1.0)
+    return x0_target(z_t, guided, conditional, abar, stage.std_rescale)
+
+
+def random_group(prior: MultiViewPrior, config: CameraConfig, generator: torch.Generator) -> Cameras:
+    """One group: a random elevation, fov and distance, evenly spread azimuths from a random start."""
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    azimuths = even_azimuths(config.views, uniform(0.0, 360.0))
+    elevation = uniform(*config.elevation_deg)
+    if config.fov_y_deg is None or config.fit_distance is None:
+        return bundle_orbit(prior, azimuths, elevation)
+    fov = uniform(*config.fov_y_deg)
+    distance = uniform(*config.fit_distance) / torch.tan(torch.deg2rad(torch.tensor(fov / 2)))
+    return orbit(azimuths, elevation, distance, fov)
+
+
+def fixed_shading(cameras: Cameras, config: LightConfig) -> Shading | None:
+    """The light of the training renders where it is one fixed light (jitter 0), else none."""
+    if config.jitter > 0 or config.ambient[0] >= 1:
+        return None
+    offset = torch.tensor(config.offset).to(cameras.positions)
+    return Shading(cameras.positions + offset, config.ambient[0])
+
+
+def random_shading(cameras: Cameras, config: LightConfig, progress: float, generator: torch.Generator) -> Shading | None:
+    """Plain base color, textureless or diffuse shading by the config's chances; None means base color."""
+    kind, ambient, distance = (float(x) for x in torch.rand(3, generator=generator))
+    if progress < config.start or kind < config.albedo_chance:
+        return None
+    if config.jitter == 0:
+        return fixed_shading(cameras, config)
+    direction = cameras.positions + config.jitter * torch.randn(cameras.positions.shape, generator=generator).to(cameras.positions)
+    light = F.normalize(direction, dim=-1) * (0.8 + 0.7 * distance)
+    low, high = config.ambient
+    textureless = kind < config.albedo_chance + config.textureless_chance
+    return Shading(light, low + (high - low) * ambient, textureless)

@@ -1,0 +1,87 @@
+"""Multi-resolution grid encoding (Müller et al. 2022), the torch reference, in tiny-cuda-nn's layout and hash.
+
+Parameters are one flat table, level after level; a level whose whole grid fits the table is dense, the others are
+hashed. Dense levels are evaluated by `grid_sample`, hashed ones by gathering the eight corners.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PRIMES = (1, 2_654_435_761, 805_459_861)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level: its grid has ``resolution`` nodes a side, ``entries`` rows of the table from row ``offset``."""
+
+    scale: float
+    resolution: int
+    offset: int
+    entries: int
+
+    @property
+    def dense(self) -> bool:
+        return self.resolution**3 <= self.entries
+
+
+def grid_levels(levels: int, base: int, growth: float, log2_table: int) -> tuple[Level, ...]:
+    """The levels of tiny-cuda-nn's grid: scale = base * growth^l - 1, ceil(scale) + 1 nodes, rows rounded up to 8.
+
+    base : resolution of the coarsest level; growth : factor from level to level; log2_table : of the largest table
+    """
+    out, offset = [], 0
+    for index in range(levels):
+        scale = base * growth**index - 1.0
+        resolution = math.ceil(scale) + 1
+        entries = min(-(-(resolution**3) // 8) * 8, 2**log2_table)
+        out.append(Level(scale, resolution, offset, entries))
+        offset += entries
+    return tuple(out)
+
+
+def table_rows(levels: tuple[Level, ...]) -> int:
+    return levels[-1].offset + levels[-1].entries
+
+
+def encode(points: Tensor, table: Tensor, levels: tuple[Level, ...]) -> Tensor:
+    """points [N, 3] in [0, 1], table [rows, F] -> features [N, levels * F], trilinearly interpolated."""
+    features = [
+        (_dense if level.dense else _hashed)(points, table[level.offset : level.offset + level.entries], level)
+        for level in levels
+    ]
+    return torch.cat(features, dim=-1)
+
+
+def _dense(points: Tensor, rows: Tensor, level: Level) -> Tensor:
+    """Node i sits at (i - 0.5) / scale; x runs fastest in the table."""
+    n = level.resolution
+    volume = rows[: n**3].reshape(1, n, n, n, -1).permute(0, 4, 1, 2, 3)  # [1, F, z, y, x]
+    where = (points * level.scale + 0.5) * (2.0 / (n - 1)) - 1.0  # node coordinates to [-1, 1]
+    out = F.grid_sample(volume, where[None, None, None], mode="bilinear", align_corners=True, padding_mode="border")
+    return out[0, :, 0, 0].T  # [N, F]
+
+
+def _hashed(points: Tensor, rows: Tensor, level: Level) -> Tensor:
+    where = points * level.scale + 0.5
+    low = where.floor()
+    fraction = where - low
+    low = low.long()
+    out = torch.zeros(len(points), rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    for corner in range(8):
+        bits = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1], device=points.device)
+        weight = torch.where(bits.bool(), fraction, 1 - fraction).prod(dim=-1, keepdim=True)
+        out = out + weight * rows[hash_index(low + bits, level.entries)]
+    return out
+
+
+def hash_index(nodes: Tensor, entries: int) -> Tensor:
+    """Integer nodes [N, 3] -> rows [N]: the primes' products, 32-bit, combined by xor, modulo ``entries``."""
+    mask = 0xFFFFFFFF
+    x, y, z = (((nodes[:, i] & mask) * PRIMES[i]) & mask for i in range(3))
+    return (x ^ y ^ z) % entries

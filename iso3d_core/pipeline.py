@@ -1,0 +1,148 @@
+"""The story on one page: image -> reference -> embedding -> field -> mesh."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .config import GenerateConfig, preset
+from .types import InputError, Mesh, OnProgress, Progress, Reference
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .fit import Checkpoints
+    from .methods.isotropic3d import Scene
+    from .priors.multiview import MultiViewPrior
+
+
+class UnfamiliarImage(UserWarning):
+    """The image is unlike everything the bundle was trained on."""
+
+
+def generate(
+    image: str | os.PathLike | Any,
+    config: GenerateConfig | str = "default",
+    on_progress: OnProgress | None = None,
+    prior: MultiViewPrior | None = None,
+    checkpoint_folder: str | Path | None = None,
+    resume: bool = False,
+) -> Mesh:
+    """One image -> one textured mesh.
+
+    image : a path, PIL image, array [H, W, 3|4] or `Reference`
+    config : a `GenerateConfig` or the name of a preset
+    prior : a loaded bundle to reuse; None loads ``config.bundle``
+    checkpoint_folder : where to keep the state while optimising; with ``resume`` the work goes on from there
+    Raises InputError for what cannot be used, and lets `Cancelled` from ``on_progress`` through.
+    Warns with `UnfamiliarImage` when the embedding is far from everything the bundle was trained on.
+    """
+    from .fit import Checkpoints
+    from .images import load_reference
+    from .methods import isotropic3d
+    from .priors.multiview import MultiViewPrior
+
+    config = preset(config) if isinstance(config, str) else config
+    methods = {"isotropic3d": isotropic3d.optimise}
+    if config.method not in methods:
+        raise InputError(f"unknown method {config.method!r}; use one of {', '.join(methods)}")
+    started = time.monotonic()
+
+    reference = image if isinstance(image, Reference) else load_reference(image)
+    prior = prior or MultiViewPrior.load(config.bundle, config.device)
+    embedding = prior.embed(reference)
+    notes = _familiarity(prior, embedding, reference)
+    checkpoints = None
+    if checkpoint_folder is not None:
+        checkpoints = Checkpoints(Path(checkpoint_folder), work_key(config, embedding), resume=resume)
+    scene = methods[config.method](prior, embedding, config, on_progress, checkpoints)
+    mesh = export_ready(scene, config, on_progress)
+
+    metadata = {
+        "name": reference.name, "generator": f"iso3d {_version()}", "preset": config.preset, "seed": config.seed,
+        "bundle": prior.info["name"], "config": config.as_dict(), "warnings": notes,
+    }  # fmt: skip
+    if on_progress:
+        on_progress(Progress("done", 1, 1, None, {"seconds": time.monotonic() - started}))
+    return replace(mesh, metadata=json.loads(json.dumps(metadata)))
+
+
+def _familiarity(prior: MultiViewPrior, embedding: Tensor, reference: Reference) -> list[str]:
+    distance, limit = prior.strangeness(embedding), prior.info.get("familiar_limit")
+    if distance is None or limit is None or distance <= limit:
+        return []
+    note = (
+        f"{reference.name}: this image is unlike everything bundle {prior.info['name']!r} was trained on "
+        f"(distance {distance:.2f}, trained objects stay below {limit:.2f}); expect a rough guess"
+    )
+    warnings.warn(note, UnfamiliarImage, stacklevel=3)
+    return [note]
+
+
+def work_key(config: GenerateConfig, embedding: Tensor) -> str:
+    """Names one piece of work: equal for the same settings, image and version."""
+    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(embedding.detach().cpu().numpy()).tobytes())
+    digest.update(_version().encode())
+    return digest.hexdigest()
+
+
+def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress | None = None) -> Mesh:
+    """Isosurface, clean, decimate, unwrap, bake: a closed textured mesh out of an optimised scene."""
+    import torch
+
+    from .mesh.clean import clean, vertex_normals
+    from .mesh.extract import EmptySurface, extract_surface
+    from .mesh.texture import bake, unwrap
+
+    m = config.mesh
+    device = scene.field.table.device
+
+    def density(points: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return scene.field.density(points.to(device)).cpu()
+
+    def color(points: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return scene.field.color(points.to(device)).cpu()
+
+    def report(step: int) -> None:
+        if on_progress:
+            on_progress(Progress("mesh", step, 4))
+
+    report(0)
+    threshold = m.threshold
+    while True:
+        try:
+            vertices, faces = extract_surface(density, m.resolution, threshold)
+            break
+        except EmptySurface:
+            if threshold < 0.05:
+                raise
+            threshold /= 2
+    report(1)
+    vertices, faces = clean(vertices, faces, m.faces, m.keep_ratio, m.smooth)
+    report(2)
+    vertices, faces, normals, uvs = unwrap(vertices, faces, vertex_normals(vertices, faces))
+    report(3)
+    texture = bake(vertices, faces, uvs, color, m.texture)
+    report(4)
+    return Mesh(vertices, faces, normals, uvs=uvs, texture=texture)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("iso3d")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,82 @@
+"""The one change Isotropic3D makes to a stock diffusers UNet: self-attention over the tokens of all views."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FoldViews:
+    """Attention processor: in self-attention, the views of one object attend to each other (MVDream, section 3.1).
+
+    ``(b v) l c`` becomes ``b (v l) c`` before attention and is unfolded after it. Cross-attention stays per view;
+    with a single context token it is exactly ``to_out(to_v(context))``, so that is what is computed.
+
+    Set ``views`` before each forward pass; one processor is shared by all the layers of a UNet.
+    """
+
+    def __init__(self) -> None:
+        self.views = 1
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **_: object,
+    ) -> Tensor:
+        """hidden_states [(b v), l, c], encoder_hidden_states [(b v), k, d] or None -> [(b v), l, c].
+
+        Raises ValueError when the batch is not a multiple of ``views``.
+        """
+        if encoder_hidden_states is not None and encoder_hidden_states.shape[1] == 1:
+            return attn.to_out[0](attn.to_v(encoder_hidden_states)).expand_as(hidden_states)  # [(b v), l, c]
+        batch, tokens, _channels = hidden_states.shape
+        if encoder_hidden_states is None:
+            if batch % self.views:
+                raise ValueError(f"a batch of {batch} frames cannot be folded into groups of {self.views} views")
+            folded = hidden_states.reshape(batch // self.views, self.views * tokens, -1)  # [b, (v l), c]
+            context = folded
+        else:
+            folded, context = hidden_states, encoder_hidden_states
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [b, heads, tokens, c / heads]
+
+        out = F.scaled_dot_product_attention(heads(attn.to_q(folded)), heads(attn.to_k(context)), heads(attn.to_v(context)))
+        out = attn.to_out[0](out.transpose(1, 2).flatten(-2))
+        return out.reshape(batch, tokens, -1)
+
+
+def fold_views(unet: nn.Module) -> FoldViews:
+    """Give every attention layer of ``unet`` the same `FoldViews` and return it."""
+    processor = FoldViews()
+    unet.set_attn_processor(processor)
+    return processor
+
+
+def with_views(unet: nn.Module, views: int) -> nn.Module:
+    """``unet`` with its folding set to groups of ``views`` frames."""
+    processor = next(iter(unet.attn_processors.values()))
+    if not isinstance(processor, FoldViews):
+        raise TypeError("this UNet does not fold views; call fold_views(unet) once after loading it")
+    processor.views = views
+    return unet
+
+
+def predict(unet: nn.Module, latents: Tensor, t: Tensor, embedding: Tensor, cameras: Tensor) -> Tensor:
+    """One forward pass over groups of views.
+
+    latents [B, V, C, h, w]; t [B, V] integer timesteps (one may differ: the noise-free reference frame has 0)
+    embedding [B, 1, D]; cameras [B, V, 16] -> the network's output [B, V, C, h, w]
+    """
+    b, v = latents.shape[:2]
+    out = with_views(unet, v)(
+        latents.flatten(0, 1).contiguous(memory_format=torch.channels_last),
+        t.flatten(),
+        encoder_hidden_states=embedding.repeat_interleave(v, dim=0),
+        class_labels=cameras.flatten(0, 1),
+    ).sample
+    return out.unflatten(0, (b, v))

@@ -1,0 +1,105 @@
+"""CLIP towers of a bundle: an image to its single embedding, words to tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from ..types import Reference
+
+
+class WordTokenizer:
+    """One token a word, for a CLIP text tower with a small vocabulary.
+
+    Token 0 pads, 1 starts, 2 stands for an unknown word; the last one ends the text (open_clip pools there).
+    """
+
+    def __init__(self, words: list[str], context_length: int) -> None:
+        self.words, self.context_length = words, context_length
+        self.index = {word: i + 3 for i, word in enumerate(words)}
+        self.end = len(words) + 3
+
+    @property
+    def vocab_size(self) -> int:
+        return self.end + 1
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        return re.findall(r"[a-z0-9]+", text.lower())
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Texts -> [B, context_length] int64; longer texts are cut."""
+        tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
+        for row, text in enumerate(texts):
+            ids = [1, *(self.index.get(word, 2) for word in self.split(text))][: self.context_length - 1] + [self.end]
+            tokens[row, : len(ids)] = torch.tensor(ids)
+        return tokens
+
+
+def image_tensor(reference: Reference, size: int, mean: list[float], std: list[float], via: int | None = None) -> Tensor:
+    """The reference as the image tower wants it: [1, 3, size, size], on white, normalised.
+
+    via : None resizes straight to ``size`` by area; 256 is the official Isotropic3D path: 256 by area, then
+        ``size`` by bicubic interpolation with aligned corners.
+    """
+    rgb = reference.on_white()[None].float()
+    if via is None:
+        rgb = F.interpolate(rgb, (size, size), mode="area")
+    else:
+        rgb = F.interpolate(rgb, (via, via), mode="area")
+        rgb = F.interpolate(rgb, (size, size), mode="bicubic", align_corners=True)
+    shape = (1, 3, 1, 1)
+    return (rgb - torch.tensor(mean).reshape(shape)) / torch.tensor(std).reshape(shape)
+
+
+def make_clip(config: dict) -> nn.Module:
+    """An open_clip model from a config with "embed_dim", "vision_cfg" and "text_cfg"."""
+    import open_clip
+
+    return open_clip.model.CLIP(**config)
+
+
+class ClipImage(nn.Module):
+    """The image tower of a bundle.
+
+    embed() gives [1, 1, D]: the tower's projected output, normalised to length sqrt(D) where the bundle says so.
+    """
+
+    def __init__(self, visual: nn.Module, settings: dict) -> None:
+        super().__init__()
+        self.visual, self.settings = visual, settings
+
+    @staticmethod
+    def load(folder: Path) -> ClipImage:
+        from safetensors.torch import load_file
+
+        stored = json.loads((folder / "open_clip_config.json").read_text())
+        model = make_clip(stored["model_cfg"])
+        model.load_state_dict({k: v.float() for k, v in load_file(folder / "open_clip_model.safetensors").items()})
+        return ClipImage(model.visual.eval(), stored["preprocess_cfg"])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [B, 3, S, S] -> embeddings [B, D]."""
+        out = self.visual(images)
+        return F.normalize(out, dim=-1) * out.shape[-1] ** 0.5 if self.settings.get("unit_length") else out
+
+    @torch.no_grad()
+    def embed(self, reference: Reference) -> Tensor:
+        """-> [1, 1, D] float32."""
+        s = self.settings
+        images = image_tensor(reference, s["size"], s["mean"], s["std"], s.get("via"))
+        device = next(self.parameters()).device
+        return self(images.to(device, next(self.parameters()).dtype)).float()[:, None]
+
+
+def load_tokenizer(folder: Path) -> WordTokenizer:
+    """The bundle's own word tokenizer (``clip/vocabulary.json``)."""
+    stored = json.loads((folder / "vocabulary.json").read_text())
+    return WordTokenizer(stored["words"], stored["context_length"])

@@ -1,0 +1,191 @@
+"""The multi-view diffusion prior of Isotropic3D: embed an image, sample views, predict noise.
+
+Conventions of every prior: images [V, 3, H, W] in [0, 1], latents scaled to about unit variance, noise (epsilon)
+predictions whatever the network was trained to predict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..cameras import Cameras, unit_sphere_matrix
+from ..types import InputError, Reference
+from ..weights import Bundle, find_bundle
+from .attention import fold_views, predict
+from .clip import ClipImage
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the UNet is told: embedding [1, 1, D] and cameras [V, 16]."""
+
+    embedding: Tensor
+    cameras: Tensor
+
+
+class MultiViewPrior(nn.Module):
+    """A bundle's CLIP image tower, VAE and multi-view UNet, frozen."""
+
+    def __init__(self, clip: ClipImage | None, vae: nn.Module, unet: nn.Module, scheduler: Any, info: dict[str, Any]) -> None:
+        super().__init__()
+        self.clip, self.vae, self.unet = clip, vae, unet
+        self.scheduler, self.info = scheduler, info
+        self.familiar: Tensor | None = None
+        self.requires_grad_(False).eval()
+        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.clone(), persistent=False)
+        self._autocast: torch.dtype | None = None
+
+    @staticmethod
+    def load(bundle: str | Path | Bundle, device: str = "auto") -> MultiViewPrior:
+        """Read a bundle by name or folder onto ``device`` ("auto": CUDA, else CPU).
+
+        Raises InputError when the bundle is unknown, lacks a part, or its files do not fit.
+        """
+        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+        from safetensors.torch import load_file
+
+        if not isinstance(bundle, Bundle):
+            bundle = find_bundle(bundle)
+        try:
+            vae = AutoencoderKL.from_pretrained(bundle.part("vae"), local_files_only=True, low_cpu_mem_usage=False)
+            unet = UNet2DConditionModel.from_pretrained(
+                bundle.part("multiview"), local_files_only=True, low_cpu_mem_usage=False
+            )
+            scheduler = DDIMScheduler.from_config(json.loads((bundle.part("multiview") / "scheduler_config.json").read_text()))
+            clip = ClipImage.load(bundle.part("clip"))
+        except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+            broken = ", ".join(bundle.broken_files()) or "none by checksum"
+            raise InputError(f"bundle {bundle.name!r} cannot be loaded (damaged files: {broken}): {error}") from error
+        fold_views(unet)
+        prior = MultiViewPrior(clip, vae.float(), unet.float(), scheduler, bundle.info)
+        bank = bundle.folder / "clip" / "familiar.safetensors"
+        if bank.exists():
+            prior.familiar = load_file(bank)["embeddings"].float()
+        return prior.place(device)
+
+    def place(self, device: str = "auto") -> MultiViewPrior:
+        """Move to ``device`` and choose the arithmetic: bf16 where it is fast, else float32."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.to(device)
+        fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        self._autocast = torch.bfloat16 if fast else None
+        self.vae.to(memory_format=torch.channels_last)
+        self.unet.to(dtype=self._autocast or torch.float32, memory_format=torch.channels_last)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.alphas_cumprod.device
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._autocast or torch.bfloat16, enabled=self._autocast is not None)
+
+    # ---- the image ------------------------------------------------------------------------------
+
+    def embed(self, reference: Reference) -> Tensor:
+        """The reference's single CLIP embedding, [1, 1, D] float32."""
+        if self.clip is None:
+            raise InputError("the CLIP tower was freed; load the bundle again to embed another image")
+        return self.clip.embed(reference)
+
+    def free_clip(self) -> None:
+        """Forget the CLIP tower: after the one embedding it is not needed."""
+        self.clip = None
+
+    def strangeness(self, embedding: Tensor) -> float | None:
+        """1 - the cosine to the nearest embedding of the training set; None where the bundle does not know it."""
+        if self.familiar is None:
+            return None
+        nearest = F.normalize(self.familiar, dim=-1) @ F.normalize(embedding.flatten().cpu(), dim=0)
+        return float(1 - nearest.max())
+
+    # ---- latents --------------------------------------------------------------------------------
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        """[V, 3, H, W] in [0, 1] -> scaled latents [V, C, h, w] (the posterior's mean), differentiable."""
+        size = self.info["image_size"]
+        if rgb.shape[-1] != size or rgb.shape[-2] != size:
+            rgb = F.interpolate(rgb, (size, size), mode="bilinear", antialias=rgb.shape[-1] > size)
+        x = F.pixel_unshuffle(rgb * 2 - 1, self.info.get("pixel_unshuffle", 1))
+        with self._precision():
+            z = self.vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+        return z.float() * self.info["latent_scale"]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Scaled latents [V, C, h, w] -> [V, 3, H, W] in [0, 1]."""
+        with self._precision():
+            x = self.vae.decode(z.contiguous(memory_format=torch.channels_last) / self.info["latent_scale"]).sample
+        return (F.pixel_shuffle(x.float(), self.info.get("pixel_unshuffle", 1)) / 2 + 0.5).clamp(0, 1)
+
+    # ---- diffusion ------------------------------------------------------------------------------
+
+    def camera_embedding(self, cameras: Cameras) -> Tensor:
+        """[V, 16] on the prior's device, in the bundle's convention."""
+        return unit_sphere_matrix(cameras).to(self.device)
+
+    def condition(self, embedding: Tensor, cameras: Cameras) -> Condition:
+        """embedding [1, 1, D] and one group of V cameras."""
+        return Condition(embedding.to(self.device).float().reshape(1, 1, -1), self.camera_embedding(cameras))
+
+    @torch.no_grad()
+    def predict_noise(self, z_t: Tensor, t: int | Tensor, condition: Condition, guidance_scale: float) -> tuple[Tensor, Tensor]:
+        """Classifier-free guidance: (guided, conditional) noise, both [V, C, h, w] float32.
+
+        guided = u + guidance_scale * (c - u), with zeros as the unconditional embedding; z_t is one group of V views
+        at the same timestep t in 0..999.
+        """
+        v = len(z_t)
+        embedding, cameras, z = condition.embedding, condition.cameras[None], z_t[None]
+        if guidance_scale != 1.0:
+            embedding = torch.cat([torch.zeros_like(embedding), embedding])
+            cameras, z = cameras.expand(2, -1, -1), z.expand(2, -1, -1, -1, -1)
+        steps = torch.as_tensor(t, device=z.device).reshape(1, 1).expand(len(z), v)
+        dtype = self._autocast or torch.float32
+        out = predict(self.unet, z.to(dtype), steps, embedding.to(dtype), cameras.to(dtype)).float()
+        if self.scheduler.config.prediction_type == "v_prediction":
+            abar = self.alphas_cumprod[int(t)]
+            out = abar.sqrt() * out + (1 - abar).sqrt() * z
+        if guidance_scale == 1.0:
+            return out[0], out[0]
+        return out[0] + guidance_scale * (out[1] - out[0]), out[1]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        embedding: Tensor,
+        cameras: Cameras,
+        steps: int = 25,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+        on_step: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Views of the embedded object by DDIM (eta 0): [V, 3, H, W] in [0, 1].
+
+        on_step : called after each step with (step, steps, latents); it may raise to stop
+        """
+        if not 1 <= steps <= 1000:
+            raise InputError(f"sampling steps must be 1 to 1000, got {steps}")
+        scale = self.info.get("guidance_scale", 3.0) if guidance_scale is None else guidance_scale
+        condition = self.condition(embedding, cameras)
+        shape = (len(cameras), self.info["latent_channels"], self.info["latent_size"], self.info["latent_size"])
+        z = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        last = self.scheduler.config.num_train_timesteps - 1
+        times = torch.linspace(last, 0, steps + 1).round().long()
+        for i in range(steps):
+            abar = self.alphas_cumprod[times[i]]
+            after = self.alphas_cumprod[times[i + 1]] if i + 1 < steps else torch.ones_like(abar)
+            noise, _ = self.predict_noise(z, times[i], condition, scale)
+            x0 = (z - (1 - abar).sqrt() * noise) / abar.sqrt()
+            z = after.sqrt() * x0 + (1 - after).sqrt() * noise
+            if on_step:
+                on_step(i + 1, steps, z)
+        return self.decode(z)

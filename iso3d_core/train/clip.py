@@ -1,0 +1,121 @@
+"""Train CLIP: an open_clip model, contrastive on renders and captions, with a view-predicting auxiliary loss.
+
+Other objects are easy negatives, so the viewing direction would never be needed to tell images apart: each batch
+holds four directions of every object, and captions name the direction. A small decoder, thrown away afterwards,
+predicts the VAE latent of another view from (embedding, camera): what novel-view diffusion needs, the embedding keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..cameras import unit_sphere_matrix
+from ..priors.clip import WordTokenizer, make_clip
+from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
+from .loop import Batch, TrainConfig, train
+from .vae import to_rgb
+
+MEAN = STD = [0.5, 0.5, 0.5]
+CONTEXT = 40
+
+
+def tiny_config(vocab_size: int) -> dict:
+    return {
+        "embed_dim": 256,
+        "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 192, "layers": 5, "head_width": 64},
+        "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 128, "heads": 4, "layers": 2},
+    }
+
+
+def vocabulary(captions: Sequence[Sequence[str]]) -> list[str]:
+    """Every word of the captions, most frequent first."""
+    from collections import Counter
+
+    counts = Counter(word for rows in captions for text in rows for word in WordTokenizer.split(text))
+    return [word for word, _ in counts.most_common()]
+
+
+class ViewDecoder(nn.Module):
+    """(embedding [B, D], cameras [B, 16]) -> latents [B, C, 16, 16]."""
+
+    def __init__(self, dim: int, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(dim + 16, 128 * 16)
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, 128), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(128, 128, 3, padding=1),
+            nn.GroupNorm(8, 128), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(128, 64, 3, padding=1),
+            nn.GroupNorm(8, 64), nn.SiLU(), nn.Conv2d(64, channels, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, embedding: Tensor, cameras: Tensor) -> Tensor:
+        x = self.first(torch.cat([embedding, cameras], dim=-1)).unflatten(-1, (128, 4, 4))
+        return self.body(x.contiguous(memory_format=torch.channels_last))
+
+
+class ClipTraining(nn.Module):
+    """Contrastive loss plus ``view_weight`` times the view-predicting loss.
+
+    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "cameras": [B, K, 16], "latents": [B, K, C, h, w]}.
+    """
+
+    def __init__(self, config: dict, latent_channels: int, view_weight: float = 2.0) -> None:
+        super().__init__()
+        self.clip = make_clip(config)
+        self.decoder = ViewDecoder(config["embed_dim"], latent_channels)
+        self.view_weight = view_weight
+
+    def embed(self, rgb: Tensor) -> Tensor:
+        """[B, 3, S, S] in 0..1 -> [B, D] of length sqrt(D)."""
+        out = self.clip.visual((rgb - 0.5) / 0.5)
+        return F.normalize(out.float(), dim=-1) * out.shape[-1] ** 0.5
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        image = self.embed(batch["rgb"])  # [B, D]
+        text = F.normalize(self.clip.encode_text(batch["tokens"]).float(), dim=-1)
+        logits = self.clip.logit_scale.exp().clamp(max=100) * image / image.shape[-1] ** 0.5 @ text.T
+        label = torch.arange(len(logits))
+        contrast = (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
+        k = batch["cameras"].shape[1]
+        predicted = self.decoder(image.repeat_interleave(k, dim=0), batch["cameras"].flatten(0, 1))
+        view = F.mse_loss(predicted.float(), batch["latents"].flatten(0, 1))
+        top1 = (logits.argmax(dim=1) == label).float().mean()
+        return {"loss": contrast + self.view_weight * view, "contrast": contrast.detach(), "view": view.detach(), "top1": top1}
+
+
+def clip_batch(views: ViewSet, latents: Tensor, tokenizer: WordTokenizer, rng: np.random.Generator, size: int) -> Batch:
+    """``size`` images: all four references of size / 4 objects, each with two target views as (camera, latent)."""
+    items = np.repeat(rng.integers(len(views), size=size // REFERENCES), REFERENCES)
+    reference = np.tile(np.arange(REFERENCES), size // REFERENCES)
+    target = rng.integers(TARGETS, size=(len(items), 2))
+    rows = items[:, None]
+    cameras = relative_cameras(
+        views.azimuth[rows, target], views.elevation[rows, target], views.azimuth[items, TARGETS + reference][:, None]
+    )
+    return {
+        "rgb": to_rgb(views.references[items[::REFERENCES]].reshape(-1, *views.references.shape[2:])),
+        "tokens": tokenizer([views.captions[i][j] for i, j in zip(items, reference, strict=True)]),
+        "cameras": unit_sphere_matrix(cameras).reshape(*target.shape, 16),
+        "latents": latents[rows, target].float(),
+    }
+
+
+def train_clip(
+    views: ViewSet, latents: Tensor, tokenizer: WordTokenizer, config: TrainConfig, folder: Path, model: ClipTraining
+) -> dict[str, float]:
+    """Train ``model`` on references, captions and the scaled target latents [N, 12, C, h, w]."""
+    return train(model, lambda rng: clip_batch(views, latents, tokenizer, rng, config.batch), config, folder)
+
+
+@torch.no_grad()
+def embed_all(model: ClipTraining, images: np.ndarray, batch: int = 512) -> Tensor:
+    """uint8 [N, R, S, S, 3] -> embeddings [N, R, D] fp16."""
+    flat = images.reshape(-1, *images.shape[2:])
+    with torch.autocast("cpu", torch.bfloat16):
+        out = [model.embed(to_rgb(flat[i : i + batch])).half() for i in range(0, len(flat), batch)]
+    return torch.cat(out).reshape(*images.shape[:2], -1)

@@ -1,0 +1,133 @@
+"""The training set: views of world objects, rendered once into memory-mapped arrays and read by every training.
+
+For each object: 3 groups of 4 target views (one elevation a group, azimuths 90 degrees apart from a random
+start, the fixed training camera and light) and 4 reference views (their own elevation, field of view and
+light), the references cropped exactly as `load_reference` crops a user's image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..cameras import Cameras, orbit
+from ..images import center_crop
+from .world import Light, make_object
+
+GROUPS, GROUP_VIEWS, REFERENCES = 3, 4, 4
+TARGETS = GROUPS * GROUP_VIEWS
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Azimuths and elevations of one object's views, in degrees, references last."""
+
+    azimuth: np.ndarray  # [TARGETS + REFERENCES]
+    elevation: np.ndarray
+
+
+def draw_poses(seed: int) -> Poses:
+    rng = np.random.default_rng([seed, 4])
+    start = rng.uniform(0, 360, GROUPS)
+    azimuth = (start[:, None] + np.arange(GROUP_VIEWS) * (360 / GROUP_VIEWS)).reshape(-1)
+    elevation = np.repeat(rng.uniform(-10, 40, GROUPS), GROUP_VIEWS)
+    return Poses(
+        np.concatenate([azimuth, rng.uniform(0, 360, REFERENCES)]) % 360,
+        np.concatenate([elevation, rng.uniform(-10, 40, REFERENCES)]),
+    )
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    """[..., 4] straight alpha -> [..., 3] composited on white."""
+    return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
+
+
+def render_reference(obj, azimuth_deg: float, elevation_deg: float, seed: list[int], size: int) -> np.ndarray:
+    """A reference image [size, size, 4] under a random light and lens, cropped as a user's image is."""
+    rng = np.random.default_rng(seed)
+    fov = rng.uniform(15, 50)
+    distance = 1.05 / np.sin(np.deg2rad(fov / 2))
+    light = Light(rng.uniform(0.45, 1.0), tuple(rng.normal(0, 1.5, 3) + (0, 0, 1.0)))
+    rgba = obj.render_rgba(orbit(azimuth_deg, elevation_deg, distance, fov), 2 * size, light, antialias=1)
+    return center_crop(rgba[0], size, MARGIN)
+
+
+def render_item(seed: int, size: int, kind: str | None = None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Targets [12, size, size, 3] and references [4, size, size, 3] as uint8 on white, and a caption a reference."""
+    obj, poses = make_object(seed, kind), draw_poses(seed)
+    targets = on_white(obj.render_rgba(orbit(poses.azimuth[:TARGETS], poses.elevation[:TARGETS]), size))
+    references, captions = [], []
+    for i in range(TARGETS, TARGETS + REFERENCES):
+        rgba = render_reference(obj, poses.azimuth[i], poses.elevation[i], [seed, 5, i], size)
+        references.append(on_white(rgba))
+        captions.append(obj.caption(poses.azimuth[i], poses.elevation[i]))
+    as_bytes = [np.round(np.clip(x, 0, 1) * 255).astype(np.uint8) for x in (targets, np.stack(references))]
+    return as_bytes[0], as_bytes[1], captions
+
+
+def _render_into(folder: Path, rows: range, first_seed: int, size: int) -> list[list[str]]:
+    targets = np.load(folder / "targets.npy", mmap_mode="r+")
+    references = np.load(folder / "references.npy", mmap_mode="r+")
+    captions = []
+    for row in rows:
+        targets[row], references[row], words = render_item(first_seed + row, size)
+        captions.append(words)
+    return captions
+
+
+def build(folder: Path, objects: int, size: int, first_seed: int = 0, workers: int | None = None) -> None:
+    """Render ``objects`` into ``folder`` (done once: a finished folder of the same settings is kept)."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from tqdm import tqdm
+
+    settings = {"objects": objects, "size": size, "first_seed": first_seed}
+    done = folder / "captions.json"
+    if done.exists() and json.loads(done.read_text())["settings"] == settings:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, views in (("targets", TARGETS), ("references", REFERENCES)):
+        shape = (objects, views, size, size, 3)
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
+    chunks = [range(i, min(i + 50, objects)) for i in range(0, objects, 50)]
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        work = [pool.submit(_render_into, folder, rows, first_seed, size) for rows in chunks]
+        captions = [words for job in tqdm(work, desc="rendering", unit="50 objects") for words in job.result()]
+    part = done.with_suffix(".part")
+    part.write_text(json.dumps({"settings": settings, "captions": captions}))
+    os.replace(part, done)
+
+
+class ViewSet:
+    """A rendered training set, images as memory-mapped uint8.
+
+    targets : [N, 12, S, S, 3]; references : [N, 4, S, S, 3]; azimuth, elevation : [N, 16] degrees, references last
+    captions : N lists of 4
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "captions.json").exists():
+            raise FileNotFoundError(f"{folder} holds no finished training set; make it with `iso3d train data`")
+        stored = json.loads((folder / "captions.json").read_text())
+        self.captions: list[list[str]] = stored["captions"]
+        self.targets = np.load(folder / "targets.npy", mmap_mode="r")
+        self.references = np.load(folder / "references.npy", mmap_mode="r")
+        first = stored["settings"]["first_seed"]
+        poses = [draw_poses(first + i) for i in range(len(self.captions))]
+        self.azimuth = np.stack([p.azimuth for p in poses])
+        self.elevation = np.stack([p.elevation for p in poses])
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def relative_cameras(azimuth_deg: np.ndarray, elevation_deg: np.ndarray, reference_azimuth_deg: np.ndarray) -> Cameras:
+    """Cameras as the model sees them: azimuth measured from the reference view, elevation absolute; flattened."""
+    relative = np.asarray(azimuth_deg) - np.asarray(reference_azimuth_deg)
+    return orbit(relative.reshape(-1).astype(np.float32), np.asarray(elevation_deg).reshape(-1).astype(np.float32))

@@ -1,0 +1,161 @@
+"""The one training loop: accelerate, mixed precision, averaged weights, resume, progress, sample grids."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast to train.
+
+    steps : optimiser steps; batch : items a step and process; accumulate : batches summed into one step
+    learning_rate : peak; warmup : steps of linear rise; decay : "linear" or "cosine" to zero, or "constant"
+    averaged_decay : of the exponential moving average of the weights, 0 for none
+    save_every, sample_every : steps; seed : of weights, batches and noise
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    accumulate: int = 1
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    warmup: int = 100
+    decay: str = "linear"
+    averaged_decay: float = 0.999
+    clip_norm: float = 1.0
+    save_every: int = 250
+    sample_every: int = 500
+    mixed_precision: str = "bf16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.decay not in ("linear", "cosine", "constant"):
+            raise ValueError(f"decay must be linear, cosine or constant, got {self.decay!r}")
+        if self.steps < 1 or self.batch < 1 or self.accumulate < 1:
+            raise ValueError("steps, batch and accumulate must be at least 1")
+
+
+def learning_rate_factor(config: TrainConfig, step: int) -> float:
+    """The learning rate of ``step`` over its peak."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    left = 1 - (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.decay == "linear":
+        return max(left, 0.01)
+    if config.decay == "cosine":
+        return 0.5 - 0.5 * float(np.cos(np.pi * left)) + 0.01
+    return 1.0
+
+
+def train(
+    model: nn.Module,
+    make_batch: Callable[[np.random.Generator], Batch],
+    config: TrainConfig,
+    folder: Path,
+    sample: Callable[[nn.Module], Tensor] | None = None,
+) -> dict[str, float]:
+    """Train ``model``, whose forward takes a batch and returns a dict with "loss" and values to show.
+
+    Afterwards ``model`` holds the averaged weights. Interrupted training goes on from the last checkpoint in
+    ``folder``: batches depend on (seed, step) only. ``sample(model)`` makes a [3, H, W] picture of the state.
+    Returns the mean of the shown values over the last tenth of the steps, and "hours".
+    """
+    from accelerate import Accelerator
+    from diffusers.training_utils import EMAModel
+    from tqdm import tqdm
+
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.accumulate
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay,
+    )  # fmt: skip
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
+    model, optimizer = accelerator.prepare(model, optimizer)
+    plain = accelerator.unwrap_model(model)
+    averaged = EMAModel(plain.parameters(), decay=config.averaged_decay, use_ema_warmup=True, power=0.75)
+    step, hours, recent = 0, 0.0, []
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        plain.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        averaged.load_state_dict(state["averaged"])
+        step, hours, recent = state["step"], state["hours"], state["recent"]
+    averaged.to(accelerator.device)
+
+    def save() -> None:
+        if not accelerator.is_main_process:
+            return
+        state = {
+            "model": plain.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
+            "averaged": averaged.state_dict(), "step": step, "hours": hours, "recent": recent,
+        }  # fmt: skip
+        torch.save(state, checkpoint.with_suffix(".part"))
+        os.replace(checkpoint.with_suffix(".part"), checkpoint)
+        (folder / "config.json").write_text(json.dumps(asdict(config), indent=2))
+
+    bar = tqdm(total=config.steps, initial=step, disable=not accelerator.is_main_process, mininterval=5, desc=folder.name)
+    started = time.monotonic()
+    while step < config.steps:
+        model.train()
+        for part in range(config.accumulate):
+            rng = np.random.default_rng([config.seed, step, part, accelerator.process_index])
+            torch.manual_seed(int(rng.integers(2**62)))
+            with accelerator.accumulate(model), accelerator.autocast():
+                values = model(make_batch(rng))
+                accelerator.backward(values["loss"])
+        accelerator.clip_grad_norm_(plain.parameters(), config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        averaged.step(plain.parameters())
+        step += 1
+        shown = {name: float(value) for name, value in values.items()}
+        if not np.isfinite(shown["loss"]):
+            raise FloatingPointError(f"the loss is not finite at step {step}; lower the learning rate and resume")
+        if step > config.steps * 0.9:
+            recent.append(shown)
+        bar.update()
+        if step % 10 == 0:
+            bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()})
+        if step % config.save_every == 0 or step == config.steps:
+            hours += (time.monotonic() - started) / 3600
+            started = time.monotonic()
+            save()
+        if sample is not None and accelerator.is_main_process and (step % config.sample_every == 0 or step == config.steps):
+            averaged.store(plain.parameters())
+            averaged.copy_to(plain.parameters())
+            write_picture(folder / "sample.png", sample(plain.eval()))
+            averaged.restore(plain.parameters())
+    bar.close()
+    averaged.copy_to(plain.parameters())
+    plain.eval()
+    means = {name: float(np.mean([row[name] for row in recent])) for name in (recent[0] if recent else {})}
+    return {**means, "hours": hours}
+
+
+def write_picture(path: Path, image: Tensor) -> None:
+    """Write a [3, H, W] image in [0, 1] as PNG."""
+    from PIL import Image
+
+    pixels = (image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,101 @@
+"""Bundles: where they are, what they hold, and whether they are intact. Nothing here touches the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .types import InputError
+
+EMBEDDED = Path(__file__).parent / "assets"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder with ``bundle.json`` and one subfolder for each network."""
+
+    folder: Path
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """The contents of bundle.json. Raises InputError when it is missing, broken or of a newer format."""
+        path = self.folder / "bundle.json"
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{self.folder} is not a bundle: it has no bundle.json; see `iso3d models list`") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is damaged ({error}); install the bundle again") from None
+        if info.get("format", 0) > FORMAT:
+            raise InputError(f"{path} has format {info['format']}, this version reads {FORMAT}; update iso3d")
+        return info
+
+    @property
+    def name(self) -> str:
+        return str(self.info.get("name", self.folder.name))
+
+    @property
+    def parts(self) -> list[str]:
+        """The networks it holds: subfolders with weights."""
+        return sorted(p.name for p in self.folder.iterdir() if p.is_dir() and any(p.glob("*.safetensors")))
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+
+    def part(self, name: str) -> Path:
+        """The folder of one network; raises InputError naming what is missing."""
+        folder = self.folder / name
+        if not folder.is_dir():
+            have = ", ".join(self.parts) or "nothing"
+            raise InputError(f"bundle {self.name!r} has no part {name!r} (it has {have}); see `iso3d models list`")
+        return folder
+
+    def broken_files(self) -> list[str]:
+        """Files of bundle.json that are missing or whose sha256 differs."""
+        return [
+            name
+            for name, expected in self.info.get("files", {}).items()
+            if not (self.folder / name).is_file() or sha256(self.folder / name) != expected
+        ]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def models_folder() -> Path:
+    """Where downloaded and converted bundles live: ISO3D_HOME, else the user's cache folder."""
+    if home := os.environ.get("ISO3D_HOME"):
+        return Path(home)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(cache) / "iso3d"
+
+
+def bundles() -> Iterator[Bundle]:
+    """Every bundle on this machine, the embedded one first."""
+    for root in (EMBEDDED, models_folder()):
+        if root.is_dir():
+            yield from (Bundle(folder) for folder in sorted(root.iterdir()) if (folder / "bundle.json").is_file())
+
+
+def find_bundle(name_or_folder: str | Path) -> Bundle:
+    """A bundle by name or by folder; raises InputError listing the known ones."""
+    folder = Path(name_or_folder)
+    if (folder / "bundle.json").is_file():
+        return Bundle(folder)
+    known = {bundle.folder.name: bundle for bundle in bundles()}
+    if str(name_or_folder) in known:
+        return known[str(name_or_folder)]
+    raise InputError(
+        f"no bundle {str(name_or_folder)!r} here (known: {', '.join(known) or 'none'}); "
+        "give a folder with a bundle.json, or see `iso3d models list`"
+    )
