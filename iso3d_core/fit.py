@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .types import OnProgress, Progress
+from .types import InputError, OnProgress, Progress
 
 Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
 """(step, generator) -> (loss, values to show). All randomness comes from ``generator``."""
@@ -39,10 +41,19 @@ class Checkpoints:
         return state if state.get("key") == self.key else None
 
     def save(self, stage: str, state: dict) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Raises InputError when the disk is full or the folder cannot be written."""
         part = self._file(stage).with_suffix(".part")
-        torch.save({**state, "key": self.key}, part)
-        os.replace(part, self._file(stage))
+        buffer = io.BytesIO()
+        torch.save({**state, "key": self.key}, buffer)  # straight to a full disk it raises an opaque RuntimeError
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(buffer.getbuffer())
+            os.replace(part, self._file(stage))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            reason = error.strerror or str(error)
+            raise InputError(f"cannot keep the state of the work in {self.path}: {reason}; free some space") from None
 
     def _file(self, stage: str) -> Path:
         return self.path / f"{stage.replace(' ', '_')}.pt"

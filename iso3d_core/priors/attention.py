@@ -74,7 +74,7 @@ def predict(unet: nn.Module, latents: Tensor, t: Tensor, embedding: Tensor, came
     """
     b, v = latents.shape[:2]
     out = with_views(unet, v)(
-        latents.flatten(0, 1).contiguous(memory_format=torch.channels_last),
+        latents.flatten(0, 1),
         t.flatten(),
         encoder_hidden_states=embedding.repeat_interleave(v, dim=0),
         class_labels=cameras.flatten(0, 1),

@@ -23,9 +23,9 @@ SINGLE_VIEW, DROPOUT = 0.3, 0.1
 
 TINY = {
     "sample_size": 16, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 256,
-    "block_out_channels": (96, 144, 192), "layers_per_block": 1, "norm_num_groups": 16, "attention_head_dim": (2, 3, 4),
-    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2, 3),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     "class_embed_type": "projection", "projection_class_embeddings_input_dim": 16, "use_linear_projection": True,
 }  # fmt: skip
 TINY_SCHEDULE = {"prediction_type": "v_prediction"}
@@ -44,7 +44,7 @@ TINY_STAGE2 = replace(TINY_STAGE1, steps=600, batch=12, learning_rate=1e-4, warm
 def make_unet(config: dict) -> nn.Module:
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel(**config).to(memory_format=torch.channels_last)
+    unet = UNet2DConditionModel(**config)
     fold_views(unet)
     return unet
 

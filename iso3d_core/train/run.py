@@ -19,7 +19,7 @@ from . import diffusion, vae
 from .data import ViewSet, build
 from .loop import TrainConfig
 
-VAE = TrainConfig(1500, batch=64, learning_rate=1e-3, warmup=50, averaged_decay=0.995, decay="cosine")
+VAE = TrainConfig(900, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
 CLIP = TrainConfig(1500, batch=256, learning_rate=1e-3, warmup=100, averaged_decay=0.997, weight_decay=0.05, decay="cosine")
 
 
@@ -31,6 +31,7 @@ class TrainOptions:
     objects : objects rendered for training; size : image side in pixels
     steps, batch, learning_rate : override the preset of the part
     stage : of the multi-view training, 1 or 2
+    out : the folder of the bundle to write
     """
 
     work: Path
@@ -40,6 +41,7 @@ class TrainOptions:
     batch: int | None = None
     learning_rate: float | None = None
     stage: int = 1
+    out: Path | None = None
 
     def over(self, preset: TrainConfig) -> TrainConfig:
         given = {name: getattr(self, name) for name in ("steps", "batch", "learning_rate")}
@@ -48,9 +50,9 @@ class TrainOptions:
 
 def run(part: str, options: TrainOptions) -> None:
     """Run one part; raises ValueError for an unknown one."""
-    parts = {"data": run_data, "vae": run_vae, "clip": run_clip, "views": run_views}
+    parts = {"data": run_data, "vae": run_vae, "clip": run_clip, "views": run_views, "bundle": run_bundle}
     if part not in parts:
-        raise ValueError(f"unknown part {part!r}; use one of {', '.join(parts)}, bundle")
+        raise ValueError(f"unknown part {part!r}; use one of {', '.join(parts)}")
     parts[part](options)
 
 
@@ -94,6 +96,12 @@ def run_views(options: TrainOptions) -> None:
     model = diffusion.MultiViewTraining(unet, schedule, explicit_attention=options.stage == 2)
     report = diffusion.train_views(data, options.over(preset), folder, model)
     _finish(folder, unet.state_dict(), report)
+
+
+def run_bundle(options: TrainOptions) -> None:
+    from .bundle import write_bundle
+
+    write_bundle(options.work, options.out or options.work / "bundle")
 
 
 def make_tokenizer(views: ViewSet) -> clip_part.WordTokenizer:

@@ -17,7 +17,7 @@ TINY_UNSHUFFLE = 4
 TINY = {
     "in_channels": 3 * TINY_UNSHUFFLE**2, "out_channels": 3 * TINY_UNSHUFFLE**2, "latent_channels": 4,
     "down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",),
-    "block_out_channels": (112,), "layers_per_block": 1, "norm_num_groups": 16, "mid_block_add_attention": False,
+    "block_out_channels": (96,), "layers_per_block": 1, "norm_num_groups": 8, "mid_block_add_attention": False,
 }  # fmt: skip
 
 
@@ -30,7 +30,6 @@ class VaeTraining(nn.Module):
 
         self.vae = AutoencoderKL(**config)
         self.unshuffle, self.kl_weight = unshuffle, kl_weight
-        self.vae.to(memory_format=torch.channels_last)
 
     def reconstruct(self, rgb: Tensor, sample: bool = False) -> tuple[Tensor, Tensor]:
         """[B, 3, S, S] -> its reconstruction in 0..1, and the KL term (scalar)."""

@@ -1,0 +1,347 @@
+"""The command line: `iso3d generate | views | render | eval | models | doctor | train`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from .types import Cancelled, InputError, OnProgress, Progress
+
+OK, BAD_INPUT, CANCELLED = 0, 2, 130
+Out = Annotated[Path, arg(aliases=["-o"])]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Make one textured mesh from each image."""
+
+    images: Positional[tuple[Path, ...]]
+    """Images of one object each; a transparent background helps."""
+    out: Out
+    """File (.glb, .obj, .ply or .stl); a folder for several images."""
+    preset: str = "default"
+    """fast, default, quality or paper."""
+    seed: int = 0
+    bundle: str = "tiny"
+    """Name or folder of the bundle of networks."""
+    device: str = "auto"
+    resume: bool = False
+    """Go on from where an interrupted run of the same image, seed and preset stopped."""
+    preview: Path | None = None
+    """PNG rewritten every few seconds with the current views."""
+    method: str = "isotropic3d"
+
+
+@dataclass(frozen=True)
+class Views:
+    """Sample the views of one image and write them side by side as PNG."""
+
+    image: Positional[Path]
+    out: Out
+    views: int = 4
+    """1 to 16, evenly spread over the circle."""
+    elevation: float = 15.0
+    start_azimuth: float = 0.0
+    steps: int = 25
+    guidance: float | None = None
+    """Classifier-free guidance scale; the bundle's own by default."""
+    seed: int = 0
+    bundle: str = "tiny"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Render:
+    """Render a turntable of a mesh file: PNG frames in a folder, or one animated .webp or .gif, or a .png sheet."""
+
+    mesh: Positional[Path]
+    out: Out
+    frames: int = 36
+    elevation: float = 15.0
+    size: int = 256
+    style: str = "color"
+    """color, clay, normal, depth or mask."""
+    transparent: bool = False
+    seconds: float = 3.0
+    """Of one turn, for animations."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score generated meshes against held-out procedural objects whose solid is known exactly."""
+
+    on: Positional[str] = "world"
+    preset: str = "default"
+    objects: int = 36
+    first: int = 0
+    seed: int = 0
+    bundle: str = "tiny"
+    device: str = "auto"
+    save: Path | None = None
+    """Folder for the references and meshes."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the bundles on this machine."""
+
+    action: Positional[str] = "list"
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Report versions, devices, backends and whether the bundles are intact."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a part of a bundle: data, vae, clip, views or bundle, in this order."""
+
+    part: Positional[str]
+    work: Path
+    """Folder for data and checkpoints."""
+    objects: int = 12_000
+    size: int = 64
+    steps: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    stage: int = 1
+    """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Of `bundle`: the folder to write."""
+
+
+COMMANDS: dict[str, type] = {
+    "generate": Generate, "views": Views, "render": Render, "eval": Evaluate, "models": Models, "doctor": Doctor, "train": Train,
+}  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 2 bad input, 130 cancelled."""
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="iso3d", args=argv
+    )
+    signal.signal(signal.SIGTERM, _on_terminate)
+    warnings.showwarning = _plain_warning
+    try:
+        return RUN[type(command)](command)
+    except InputError as error:
+        print(f"iso3d: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except (KeyboardInterrupt, Cancelled):
+        print("iso3d: cancelled", file=sys.stderr)
+        return CANCELLED
+
+
+def _on_terminate(_signal: int, _frame: object) -> None:
+    raise Cancelled
+
+
+def _plain_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    from .pipeline import UnfamiliarImage
+
+    if issubclass(category, UnfamiliarImage):
+        print(f"iso3d: warning: {message}", file=sys.stderr)
+
+
+# ---- the commands -------------------------------------------------------------------------------
+
+
+def run_generate(c: Generate) -> int:
+    from . import files
+    from .config import preset
+    from .images import load_reference
+    from .pipeline import generate
+
+    config = replace(preset(c.preset, c.bundle, c.seed), device=c.device, method=c.method)
+    targets = files.output_paths(list(c.images), c.out)
+    references = [load_reference(path) for path in c.images]  # all of them first: a bad one costs no minutes
+    for target in targets:
+        files.check_writable(target)
+    from .priors.multiview import MultiViewPrior
+
+    prior = MultiViewPrior.load(c.bundle, c.device)
+    for reference, target in zip(references, targets, strict=True):
+        state = files.checkpoint_folder(target)
+        with Bars(c.preview) as bars:
+            try:
+                mesh = generate(reference, config, bars.show, prior, state, c.resume)
+            except (KeyboardInterrupt, Cancelled):
+                if state.exists():
+                    print(f"iso3d: stopped; the same command with --resume goes on from {state}", file=sys.stderr)
+                raise
+        mesh.save(target)
+        files.remove_checkpoints(state)
+        print(f"{target}  {len(mesh.faces):,} faces, {len(mesh.vertices):,} vertices, {bars.seconds:.1f} s")
+    return OK
+
+
+def run_views(c: Views) -> int:
+    from . import files
+    from .cameras import even_azimuths
+    from .images import load_reference
+    from .methods.isotropic3d import bundle_orbit
+    from .priors.multiview import MultiViewPrior
+
+    if not 1 <= c.views <= 16:
+        raise InputError(f"--views must be 1 to 16, got {c.views}")
+    if abs(c.elevation) > 85:
+        raise InputError(f"--elevation must be -85 to 85 degrees, got {c.elevation}")
+    if c.out.suffix.lower() != ".png":
+        raise InputError(f"views are written as PNG; name the output something.png, not {c.out.name}")
+    reference = load_reference(c.image)
+    files.check_writable(c.out)
+    prior = MultiViewPrior.load(c.bundle, c.device)
+    cameras = bundle_orbit(prior, even_azimuths(c.views, c.start_azimuth), c.elevation)
+    with Bars(None) as bars:
+        embedding = prior.embed(reference)
+        report = lambda step, steps, _z: bars.show(Progress("views", step, steps))  # noqa: E731
+        views = prior.sample(embedding, cameras, c.steps, c.guidance, c.seed, report)
+    files.write_sheet(views, c.out)
+    print(f"{c.out}  {c.views} views of {views.shape[-1]} px")
+    return OK
+
+
+def run_render(c: Render) -> int:
+    from . import files
+    from .cameras import even_azimuths, orbit
+    from .mesh.export import load_mesh
+    from .render.raster import STYLES, render_mesh
+
+    if c.style not in STYLES:
+        raise InputError(f"unknown style {c.style!r}; use one of {', '.join(STYLES)}")
+    if not 1 <= c.frames <= 1000 or not 8 <= c.size <= 4096:
+        raise InputError(f"--frames must be 1 to 1000 and --size 8 to 4096, got {c.frames} and {c.size}")
+    if abs(c.elevation) > 85:
+        raise InputError(f"--elevation must be -85 to 85 degrees, got {c.elevation}")
+    files.check_writable(c.out)
+    mesh = files.fit_into_ball(load_mesh(c.mesh))
+    cameras = orbit(even_azimuths(c.frames), c.elevation)
+    frames = []
+    with Bars(None) as bars:
+        for i in range(c.frames):
+            background = None if c.transparent else (1.0, 1.0, 1.0)
+            frames.append(render_mesh(mesh, cameras[i], c.size, c.style, background)[0])
+            bars.show(Progress("render", i + 1, c.frames))
+    files.write_turntable(frames, c.out, c.seconds, c.transparent)
+    print(f"{c.out}  {c.frames} frames of {c.size} px")
+    return OK
+
+
+def run_eval(c: Evaluate) -> int:
+    from .config import preset
+    from .pipeline import generate
+    from .priors.multiview import MultiViewPrior
+    from .train.evaluate import evaluate, mean_score, reference_of, table_header, table_row
+
+    if c.on != "world":
+        raise InputError(f"unknown evaluation {c.on!r}; there is: world")
+    config = replace(preset(c.preset, c.bundle, c.seed), device=c.device)
+    prior = MultiViewPrior.load(c.bundle, c.device)
+    meshes: list = []
+
+    def make_mesh(reference: Any) -> Any:
+        meshes.append(generate(reference, config, prior=prior))
+        return meshes[-1]
+
+    print(table_header())
+    rows = []
+    for obj, row in evaluate(make_mesh, prior, c.objects, c.first):
+        rows.append(row)
+        print(table_row(obj.kind, row), flush=True)
+        if c.save is not None:
+            from . import files
+
+            name = f"{c.first + len(rows) - 1:02d}_{obj.kind.replace(' ', '_')}"
+            meshes[-1].save(c.save / f"{name}.glb")
+            files.write_sheet(reference_of(obj).on_white()[None], c.save / f"{name}.png")
+    print(table_row(f"mean of {len(rows)}", mean_score(rows)))
+    return OK
+
+
+def run_models(c: Models) -> int:
+    from .weights import bundles
+
+    if c.action != "list":
+        raise InputError(f"unknown action {c.action!r}; there is: list")
+    for bundle in bundles():
+        info = bundle.info
+        print(
+            f"{bundle.name:12s} {', '.join(bundle.parts):28s} {bundle.size_bytes / 1e6:8.1f} MB  "
+            f"{info.get('license', 'unknown licence')}  {bundle.folder}"
+        )
+    return OK
+
+
+def run_doctor(_: Doctor) -> int:
+    from .doctor import report
+
+    print("\n".join(report()))
+    return OK
+
+
+def run_train(c: Train) -> int:
+    from .train.run import TrainOptions, run
+
+    try:
+        run(c.part, TrainOptions(c.work, c.objects, c.size, c.steps, c.batch, c.learning_rate, c.stage, c.out))
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(str(error)) from None
+    return OK
+
+
+RUN: dict[type, Callable[[Any], int]] = {
+    Generate: run_generate, Views: run_views, Render: run_render, Evaluate: run_eval, Models: run_models,
+    Doctor: run_doctor, Train: run_train,
+}  # fmt: skip
+
+
+@dataclass
+class Bars:
+    """One progress bar a stage, with rate and time left, and the preview file."""
+
+    preview: Path | None
+    seconds: float = 0.0
+    _bar: Any = None
+    _stage: str = ""
+    _shown: float = field(default=0.0)
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        import time
+
+        from tqdm import tqdm
+
+        if progress.stage == "done":
+            self.seconds = progress.values["seconds"]
+            return
+        if progress.stage != self._stage:
+            self.__exit__()
+            self._stage = progress.stage
+            self._bar = tqdm(total=progress.total, desc=f"{progress.stage:10s}", file=sys.stderr, leave=True)
+        self._bar.update(progress.step - self._bar.n)
+        if self.preview is not None and progress.preview is not None and time.monotonic() - self._shown > 3:
+            from . import files
+
+            files.write_sheet(progress.preview(), self.preview)
+            self._shown = time.monotonic()
+
+
+_: OnProgress = Bars(None).show
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""`iso3d doctor`: versions, devices, backends, bundles."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+LIBRARIES = ("torch", "torchvision", "diffusers", "open_clip_torch", "nerfacc", "trimesh", "embreex", "xatlas", "scikit-image")
+
+
+def report() -> list[str]:
+    """Lines for a person: what is here, what is missing and the command for it."""
+    import torch
+
+    from .weights import bundles
+
+    lines = [f"iso3d      {_version('iso3d')}", f"python     {platform.python_version()} ({sys.platform})"]
+    missing = [name for name in LIBRARIES if _version(name) == "missing"]
+    lines += [f"{name:10s} {_version(name)}" for name in LIBRARIES]
+    if missing:
+        lines.append(f"missing libraries: install them with  pip install {' '.join(missing)}")
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        lines.append(f"device     {torch.cuda.get_device_name()} ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)")
+    else:
+        lines.append(f"device     CPU, {torch.get_num_threads()} threads (no CUDA device found)")
+    for name, role in (("triton", "GPU kernels"), ("tinycudann", "faster grid encoding on CUDA")):
+        state = _version(name)
+        lines.append(f"{name:10s} {'not installed (optional: ' + role + ')' if state == 'missing' else state}")
+    found = list(bundles())
+    for bundle in found:
+        broken = bundle.broken_files()
+        state = "intact" if not broken else f"DAMAGED: {', '.join(broken)}; install it again"
+        lines.append(f"bundle     {bundle.name}: {', '.join(bundle.parts)}; {bundle.size_bytes / 1e6:.1f} MB; {state}")
+    if not found:
+        lines.append("bundle     none: this installation lacks its embedded bundle; reinstall iso3d")
+    return lines
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,143 @@
+"""Write a bundle from a work folder: half-precision safetensors, configs, provenance, checksums."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..weights import FORMAT, sha256
+from . import clip, diffusion, vae
+from .data import ViewSet, build
+from .world import HELD_OUT_SEED, Light
+
+CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
+BANK = 1024
+
+
+def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = "Apache-2.0") -> None:
+    """Assemble ``out`` from the finished parts in ``work``; an existing bundle is replaced only when all is written."""
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    views = ViewSet(work / "data")
+    reports = {p: json.loads((work / p / "report.json").read_text()) for p in ("vae", "clip", "views1", "views2")}
+    write_vae(work, part / "vae")
+    limit = write_clip(work, views, part / "clip")
+    write_views(work, part / "multiview")
+    validation = validate(work)
+    light = Light()
+    info = {
+        "name": name, "format": FORMAT, "license": license_name,
+        "description": "Isotropic3D's parts trained from nothing on procedural toy objects; knows simple coloured objects",
+        "image_size": views.targets.shape[2], "pixel_unshuffle": vae.TINY_UNSHUFFLE,
+        "latent_channels": vae.TINY["latent_channels"], "latent_size": views.targets.shape[2] // vae.TINY_UNSHUFFLE,
+        "latent_scale": reports["vae"]["scale"], "camera": CAMERA,
+        "light": {"ambient": light.ambient, "offset": light.offset}, "guidance_scale": 3.0, "familiar_limit": limit,
+        "provenance": {
+            "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, bundle",
+            "objects": len(views), "seeds": [0, len(views)], "held_out_from_seed": HELD_OUT_SEED,
+            "training": reports, "validation": validation,
+        },
+    }  # fmt: skip
+    files = sorted(p for p in part.rglob("*") if p.is_file())
+    info["files"] = {p.relative_to(part).as_posix(): sha256(p) for p in files}
+    (part / "bundle.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(part, out)
+
+
+def _half(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
+
+
+def _save(state: dict[str, Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(_half(state), path, metadata={"format": "pt"})
+
+
+def write_vae(work: Path, folder: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    model = AutoencoderKL(**vae.TINY)
+    model.save_config(folder)
+    _save(torch.load(work / "vae" / "final.pt", weights_only=True), folder / "diffusion_pytorch_model.safetensors")
+
+
+def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
+    """The towers, the vocabulary and a bank of familiar embeddings; returns the limit of familiarity."""
+    words = json.loads((work / "clip" / "words.json").read_text())
+    tokenizer = clip.WordTokenizer(words, clip.CONTEXT)
+    _save(torch.load(work / "clip" / "final.pt", weights_only=True), folder / "open_clip_model.safetensors")
+    size = views.references.shape[2]
+    settings = {"size": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
+    config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "vocabulary.json").write_text(json.dumps({"context_length": clip.CONTEXT, "words": words}) + "\n")
+    embeddings = torch.load(work / "embeddings.pt", weights_only=True).float()
+    unit = F.normalize(embeddings[:, 0], dim=-1)
+    # Farthest-point order spreads the bank over what was seen, so that rare kinds are in it too.
+    bank = unit[farthest_points(unit, BANK)]
+    _save({"embeddings": bank}, folder / "familiar.safetensors")
+    others = F.normalize(embeddings[:, 1], dim=-1)
+    distance = 1 - (others @ bank.T).amax(dim=1)
+    return round(float(distance.quantile(0.999)) * 1.1, 3)
+
+
+def farthest_points(points: Tensor, count: int) -> Tensor:
+    """Indices of ``count`` rows of [N, D], each the farthest from those before it; the first is row 0."""
+    chosen = [0]
+    nearest = (points - points[0]).square().sum(dim=1)
+    for _ in range(min(count, len(points)) - 1):
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (points - points[chosen[-1]]).square().sum(dim=1))
+    return torch.tensor(chosen)
+
+
+def write_views(work: Path, folder: Path) -> None:
+    """The UNet (stage 2's weights) and its schedule."""
+    unet = diffusion.make_unet(diffusion.TINY)
+    unet.save_config(folder)
+    state = torch.load(work / "views2" / "final.pt", weights_only=True)
+    _save(state, folder / "diffusion_pytorch_model.safetensors")
+    schedule = {"_class_name": "DDIMScheduler", **diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
+    (folder / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
+
+
+@torch.no_grad()
+def validate(work: Path, objects: int = 128) -> dict[str, float]:
+    """Figures on objects of unseen seeds: VAE PSNR, CLIP retrieval, denoising loss after each stage."""
+    build(work / "validation", objects, 64, first_seed=HELD_OUT_SEED + 10_000)
+    views = ViewSet(work / "validation")
+    scale = json.loads((work / "vae" / "report.json").read_text())["scale"]
+    autoencoder = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE)
+    autoencoder.vae.load_state_dict(torch.load(work / "vae" / "final.pt", weights_only=True))
+    rgb = vae.to_rgb(views.targets[:, 0])
+    out = {"vae_psnr": float(-10 * torch.log10(F.mse_loss(autoencoder.reconstruct(rgb)[0].clamp(0, 1), rgb)))}
+    words = json.loads((work / "clip" / "words.json").read_text())
+    tokenizer = clip.WordTokenizer(words, clip.CONTEXT)
+    towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size), vae.TINY["latent_channels"])
+    towers.clip.load_state_dict(torch.load(work / "clip" / "final.pt", weights_only=True))
+    targets = vae.encode_all(autoencoder, views.targets) * scale
+    references = vae.encode_all(autoencoder, views.references) * scale
+    batch = clip.clip_batch(views, targets, tokenizer, np.random.default_rng(0), 256)
+    out["clip_top1_of_256"] = float(towers(batch)["top1"])
+    latents = diffusion.LatentSet(views, targets, references, clip.embed_all(towers, views.references))
+    for stage in (1, 2):
+        unet = diffusion.make_unet(diffusion.TINY)
+        unet.load_state_dict(torch.load(work / f"views{stage}" / "final.pt", weights_only=True))
+        schedule = {**diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
+        for explicit in (False, True):
+            model = diffusion.MultiViewTraining(unet, schedule, explicit).eval()
+            torch.manual_seed(0)
+            losses = [float(model(latents.batch(np.random.default_rng(i), 8))["loss"]) for i in range(16)]
+            out[f"stage{stage}_loss{'_with_reference' if explicit else ''}"] = float(np.mean(losses))
+    return {name: round(value, 5) for name, value in out.items()}
