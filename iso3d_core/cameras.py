@@ -105,6 +105,14 @@ def rays(cameras: Cameras, height: int, width: int) -> tuple[Tensor, Tensor]:
     return origins, directions
 
 
+def project(points: Tensor, camera: Cameras) -> Tensor:
+    """World points [N, 3] -> image coordinates [N, 2] of one square camera: x right, y down, the image is [-1, 1]^2."""
+    matrix = camera.cam_to_world[0]
+    local = (points - matrix[:3, 3]) @ matrix[:3, :3]  # [N, 3] camera axes
+    half = torch.tan(torch.deg2rad(camera.fov_y_deg[0]) / 2)
+    return torch.stack([local[:, 0], -local[:, 1]], dim=-1) / (-local[:, 2:] * half)
+
+
 def unit_sphere_matrix(cameras: Cameras) -> Tensor:
     """``[V, 16]`` camera condition: camera-to-world with its centre moved to the unit sphere, row-major.
 

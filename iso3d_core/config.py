@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .schedules import Ramp
@@ -104,16 +104,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Photometric fit to sampled views before SDS: ``sheets`` of ``views`` each at the given elevations, ``steps`` steps."""
+    """Photometric fit to sampled views before SDS.
+
+    sheets : of ``views`` views each, at the given elevations in degrees; sampling_steps, guidance_scale : of DDIM
+    steps : of the fit, ``rays`` random rays each; learning_rate_grid, learning_rate_mlp : of AdamW
+    hull_votes : fraction of the views whose masks a point must be in
+    """
 
     sheets: int = 3
     views: int = 4
     elevation_deg: tuple[float, ...] = (0.0, 30.0, 15.0)
-    steps: int = 150
     sampling_steps: int = 25
     guidance_scale: float = 3.0
+    steps: int = 150
+    rays: int = 4096
+    learning_rate_grid: float = 0.01
+    learning_rate_mlp: float = 0.004
+    hull_votes: float = 0.8
     lambda_mask: float = 0.5
-    resolution: int = 64
+    lambda_opacity: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -145,13 +154,13 @@ class GenerateConfig:
     method: str = "isotropic3d"
     seed: int = 0
     device: str = "auto"
-    field: FieldConfig = field(default_factory=FieldConfig)
-    render: RenderConfig = field(default_factory=RenderConfig)
-    cameras: CameraConfig = field(default_factory=CameraConfig)
-    light: LightConfig = field(default_factory=LightConfig)
+    field: FieldConfig = FieldConfig()
+    render: RenderConfig = RenderConfig()
+    cameras: CameraConfig = CameraConfig()
+    light: LightConfig = LightConfig()
     warm_start: WarmStart | None = None
-    stage: Stage = field(default_factory=Stage)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
+    stage: Stage = Stage()
+    mesh: MeshConfig = MeshConfig()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -162,7 +171,7 @@ _PAPER = GenerateConfig(preset="paper", cameras=CameraConfig(groups=2, fov_y_deg
 
 # The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
 _TINY = GenerateConfig(
-    field=FieldConfig(levels=3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=5.0, blob_radius=0.6),
+    field=FieldConfig(levels=3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=10.0, blob_radius=1.0),
     render=RenderConfig(samples=48),
     cameras=CameraConfig(elevation_deg=(-5.0, 35.0)),
     light=LightConfig(start=0.0, albedo_chance=0.0, textureless_chance=0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7)),
@@ -171,7 +180,7 @@ _TINY = GenerateConfig(
         steps=120, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.5, 0.05, 120), t_max=Ramp(0.6, 0.15, 120),
         guidance_scale=3.0, lambda_orient=Ramp(0.0, 1.0, 60), lambda_opacity=0.05,
     ),
-    mesh=MeshConfig(resolution=96, threshold=10.0, faces=8_000, texture=512),
+    mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
 )  # fmt: skip
 
 TINY_PRESETS: dict[str, GenerateConfig] = {
@@ -180,7 +189,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         preset="fast",
         warm_start=WarmStart(sheets=2, elevation_deg=(0.0, 30.0), steps=80, sampling_steps=15),
         stage=replace(_TINY.stage, steps=0),
-        mesh=MeshConfig(resolution=80, threshold=10.0, faces=5_000, texture=384),
+        mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
     ),
     "default": _TINY,
     "quality": replace(
@@ -188,7 +197,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         preset="quality",
         warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, -5.0), steps=250, sampling_steps=40),
         stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.5, 0.02, 400), t_max=Ramp(0.6, 0.1, 400)),
-        mesh=MeshConfig(resolution=128, threshold=10.0, faces=15_000, texture=1024),
+        mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
     ),
     "paper": replace(
         _TINY,

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,10 @@ class Checkpoints:
         """The stored state of ``stage``, or None when there is none that fits."""
         if not self.resume or not self._file(stage).exists():
             return None
-        state = torch.load(self._file(stage), weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(self._file(stage), weights_only=True, map_location="cpu")
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            return None  # unreadable: the work starts again, which costs a minute and nothing else
         return state if state.get("key") == self.key else None
 
     def save(self, stage: str, state: dict) -> None:

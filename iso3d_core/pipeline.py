@@ -92,7 +92,7 @@ def work_key(config: GenerateConfig, embedding: Tensor) -> str:
     """Names one piece of work: equal for the same settings, image and version."""
     digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
     digest.update(np.ascontiguousarray(embedding.detach().cpu().numpy()).tobytes())
-    digest.update(_version().encode())
+    digest.update(f"{_version()} checkpoint 1".encode())
     return digest.hexdigest()
 
 
@@ -109,11 +109,10 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
 
     def density(points: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return scene.field.density(points.to(device)).cpu()
+            return scene.density(points.to(device)).cpu()
 
     def color(points: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return scene.field.color(points.to(device)).cpu()
+        return scene.surface_color(points.to(device)).cpu()
 
     def report(step: int) -> None:
         if on_progress:
@@ -132,7 +131,7 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
     report(1)
     vertices, faces = clean(vertices, faces, m.faces, m.keep_ratio, m.smooth)
     report(2)
-    vertices, faces, normals, uvs = unwrap(vertices, faces, vertex_normals(vertices, faces))
+    vertices, faces, normals, uvs = unwrap(vertices, faces, vertex_normals(vertices, faces), m.texture)
     report(3)
     texture = bake(vertices, faces, uvs, color, m.texture)
     report(4)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..cameras import Cameras, even_azimuths, orbit
-from ..config import CameraConfig, GenerateConfig, LightConfig, WarmStart
+from ..cameras import Cameras, even_azimuths, orbit, project, rays
+from ..config import CameraConfig, GenerateConfig, LightConfig, Stage, WarmStart
 from ..fields.hashgrid import HashGridField
 from ..fit import Checkpoints, fit
 from ..losses import distill, opacity_entropy, orientation_loss, sds_target, x0_target
 from ..priors.multiview import MultiViewPrior
-from ..render.volume import Occupancy, Shading, render
+from ..render.volume import Occupancy, Shading, render, trace
 from ..schedules import milestone
 from ..types import OnProgress, Progress
 
@@ -30,8 +31,27 @@ class Scene(torch.nn.Module):
         r = config.render
         self.occupancy = Occupancy(r.occupancy, r.occupancy_threshold, r.occupancy_decay, r.samples)
 
-    def parameter_groups(self) -> list[dict]:
-        return self.field.parameter_groups(self.config.stage.learning_rate_grid, self.config.stage.learning_rate_mlp)
+    def parameter_groups(self, rates: Stage | WarmStart) -> list[dict]:
+        return self.field.parameter_groups(rates.learning_rate_grid, rates.learning_rate_mlp)
+
+    def density(self, points: Tensor) -> Tensor:
+        """World points [N, 3] -> density [N], 0 where the occupancy grid forbids any."""
+        return self.field.density(points) * self.occupancy.permits(points)
+
+    @torch.no_grad()
+    def surface_color(self, points: Tensor, step: float = 0.015, samples: int = 5) -> Tensor:
+        """Base color [N, 3] seen at surface points [N, 3] from outside: composited over a short way inwards.
+
+        At the isosurface itself the field is still thin, and its color there was hardly ever seen.
+        """
+        inwards = -self.field.normals(points)
+        color, left = torch.zeros_like(points), torch.ones_like(points[:, :1])
+        for i in range(samples):
+            density, albedo = self.field(points + inwards * (step * i))
+            alpha = 1 - torch.exp(-density * step)[:, None] if i < samples - 1 else torch.ones_like(left)
+            color += left * alpha * albedo
+            left = left * (1 - alpha)
+        return color
 
     @torch.no_grad()
     def preview(self, size: int = 64) -> Tensor:
@@ -53,12 +73,12 @@ def optimise(
         cameras, views = sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
         warm = photometric_objective(scene, cameras, views, config)
         fit(
-            scene, scene.parameter_groups(), warm, config.warm_start.steps, config.seed, "warm start",
+            scene, scene.parameter_groups(config.warm_start), warm, config.warm_start.steps, config.seed, "warm start",
             on_progress, scene.preview, checkpoints,
         )  # fmt: skip
     objective = sds_objective(scene, prior, embedding, config)
     fit(
-        scene, scene.parameter_groups(), objective, config.stage.steps, config.seed, "optimise",
+        scene, scene.parameter_groups(config.stage), objective, config.stage.steps, config.seed, "optimise",
         on_progress, scene.preview, checkpoints,
     )  # fmt: skip
     return scene
@@ -93,27 +113,50 @@ def bundle_orbit(prior: MultiViewPrior, azimuth_deg: Tensor, elevation_deg: floa
 
 
 def photometric_objective(scene: Scene, cameras: Cameras, views: Tensor, config: GenerateConfig) -> Callable:
-    """Squared error to sampled views [V, 3, H, W], four views a step, plus a mask term: what is not white is solid."""
+    """Squared error of random rays to the sampled views [V, 3, H, W], plus a mask term: what is not white is solid.
+
+    The views' visual hull is forbidden ground outside: the field starts solid inside it and is carved.
+    """
     assert config.warm_start is not None
     warm = config.warm_start
-    size = warm.resolution
-    target = F.interpolate(views, (size, size), mode="bilinear", antialias=True) if views.shape[-1] != size else views
-    # Distance from white, soft: a pixel clearly not background belongs to the object.
-    mask = ((1 - target).amax(dim=1, keepdim=True) / 0.15).clamp(0, 1)
+    size = views.shape[-1]
+    mask = foreground(views)
+    scene.occupancy.forbid(~visual_hull(scene.occupancy.centers(), cameras, mask, warm.hull_votes))
+    origins, directions = (r.reshape(-1, 3) for r in rays(cameras, size, size))
+    colors = views.permute(0, 2, 3, 1).reshape(-1, 3)
+    solid = mask.reshape(-1, 1)
+    shading = fixed_shading(cameras, config.light)
 
     def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         if step % config.render.occupancy_every == 0:
             scene.occupancy.update(scene.field.density, generator)
-        rows = torch.randperm(len(cameras), generator=generator)[:4]
-        chosen = cameras[rows]
-        shading = fixed_shading(chosen, config.light)
-        out = render(scene.field, chosen, size, config.render.samples, scene.occupancy, generator, shading)
-        color = F.mse_loss(out.rgb, target[rows])
-        outline = F.mse_loss(out.opacity, mask[rows])
-        loss = color + warm.lambda_mask * outline + 0.02 * opacity_entropy(out.opacity)
+        rows = torch.randint(len(colors), (warm.rays,), generator=generator).to(colors.device)
+        lit = None if shading is None else replace(shading, light=shading.light[rows // size**2], fixed_normals=True)
+        out = trace(
+            scene.field, origins[rows], directions[rows], config.render.samples, scene.occupancy, generator, lit
+        )
+        color = F.mse_loss(out.rgb + (1 - out.opacity), colors[rows])
+        outline = F.mse_loss(out.opacity, solid[rows])
+        loss = color + warm.lambda_mask * outline + warm.lambda_opacity * opacity_entropy(out.opacity)
         return loss, {"color": float(color.detach()), "samples": float(len(out.weights))}
 
     return objective
+
+
+def foreground(views: Tensor) -> Tensor:
+    """[V, 3, H, W] on white -> soft mask [V, 1, H, W] in [0, 1]: a pixel clearly not white belongs to the object."""
+    return ((1 - views).amax(dim=1, keepdim=True) / 0.12 - 0.25).clamp(0, 1)
+
+
+def visual_hull(points: Tensor, cameras: Cameras, mask: Tensor, votes: float) -> Tensor:
+    """Which points [N, 3] fall on the masks [V, 1, H, W] (grown by two pixels) of at least ``votes`` of the views."""
+    grown = F.max_pool2d(mask, 5, stride=1, padding=2)
+    inside = torch.zeros(len(points), device=points.device)
+    for view in range(len(cameras)):
+        pixels = project(points, cameras[view])  # [N, 2] in [-1, 1]
+        seen = F.grid_sample(grown[view : view + 1], pixels[None, None], mode="nearest", align_corners=False)
+        inside += (seen[0, 0, 0] > 0.3).float()
+    return inside >= votes * len(cameras) - 1e-6
 
 
 def sds_objective(scene: Scene, prior: MultiViewPrior, embedding: Tensor, config: GenerateConfig) -> Callable:

@@ -63,8 +63,13 @@ def _dense(points: Tensor, rows: Tensor, level: Level) -> Tensor:
     n = level.resolution
     volume = rows[: n**3].reshape(1, n, n, n, -1).permute(0, 4, 1, 2, 3)  # [1, F, z, y, x]
     where = (points * level.scale + 0.5) * (2.0 / (n - 1)) - 1.0  # node coordinates to [-1, 1]
-    out = F.grid_sample(volume, where[None, None, None], mode="bilinear", align_corners=True, padding_mode="border")
-    return out[0, :, 0, 0].T  # [N, F]
+    # On a CPU grid_sample runs one thread a batch item, so the points are dealt out over a batch.
+    parts = torch.get_num_threads() if points.device.type == "cpu" and len(points) > 4096 else 1
+    where = F.pad(where, (0, 0, 0, -len(points) % parts)).reshape(parts, 1, 1, -1, 3)
+    out = F.grid_sample(
+        volume.expand(parts, -1, -1, -1, -1), where, mode="bilinear", align_corners=True, padding_mode="border"
+    )
+    return out[:, :, 0, 0].transpose(1, 2).reshape(-1, rows.shape[-1])[: len(points)]  # [N, F]
 
 
 def _hashed(points: Tensor, rows: Tensor, level: Level) -> Tensor:

@@ -6,7 +6,7 @@ Compositing is nerfacc's dense `render_weight_from_density` and `accumulate_alon
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..cameras import Cameras, rays
 from ..types import Rendering
 
-SATURATED = 1e-3
+SATURATED, EMPTY = 1e-3, 1e-3
 
 
 class RadianceField(Protocol):
@@ -27,20 +27,24 @@ class RadianceField(Protocol):
 
 @dataclass(frozen=True)
 class Shading:
-    """Soft shading by one point light for each view (DreamFusion, section 3.1).
+    """Soft shading by a point light (DreamFusion, section 3.1).
 
-    light : [V, 3] positions; ambient : 0..1, diffuse is 1 - ambient; textureless : show white instead of base color
+    light : [V, 3] positions, one a view; ambient : 0..1, diffuse is 1 - ambient
+    textureless : show white instead of base color
+    fixed_normals : no gradient through the shading into the geometry, in a third of the time
     """
 
     light: Tensor
     ambient: float
     textureless: bool = False
+    fixed_normals: bool = False
 
 
 class Occupancy(nn.Module):
     """A grid of running-maximum densities over [-1, 1]^3; cells below ``threshold`` (alpha per sample) are skipped."""
 
     values: Tensor
+    allowed: Tensor
 
     def __init__(self, cells: int, threshold: float, decay: float, samples: int) -> None:
         super().__init__()
@@ -48,23 +52,38 @@ class Occupancy(nn.Module):
         self.density_threshold = threshold / (2.0 / samples)
         # Just above the threshold: everything is alive at first and empty space dies within a few updates.
         self.register_buffer("values", torch.full((cells, cells, cells), self.density_threshold * 1.5))
+        self.register_buffer("allowed", torch.ones((cells, cells, cells), dtype=torch.bool))
+
+    def centers(self) -> Tensor:
+        """[cells^3, 3] world positions of the cells' middles."""
+        axis = (torch.arange(self.cells, device=self.values.device) + 0.5) * (2.0 / self.cells) - 1.0
+        return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
+
+    def forbid(self, outside: Tensor) -> None:
+        """Cells [cells^3] that are to stay empty from now on, whatever the field says there."""
+        self.allowed &= ~outside.reshape(self.allowed.shape)
 
     @torch.no_grad()
     def update(self, density: Callable[[Tensor], Tensor], generator: torch.Generator) -> None:
         """Decay, then take the maximum with the density at one random point in every cell."""
-        axis = torch.arange(self.cells)
-        corner = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
-        points = (corner + torch.rand(corner.shape, generator=generator)) * (2.0 / self.cells) - 1.0
-        found = torch.cat([density(p.to(self.values.device)) for p in points.split(65536)])
+        centers = self.centers()
+        jitter = (torch.rand(centers.shape, generator=generator) - 0.5) * (2.0 / self.cells)
+        found = torch.cat([density(p) for p in (centers + jitter.to(centers)).split(65536)])
         self.values = torch.maximum(self.values * self.decay, found.reshape(self.values.shape))
 
     def alive(self, points: Tensor) -> Tensor:
         """World points [..., 3] -> bool [...]; a cell also lives while a neighbour does."""
         live = (self.values > self.density_threshold).float()[None, None]
-        live = F.max_pool3d(live, 3, stride=1, padding=1)[0, 0] > 0
+        live = (F.max_pool3d(live, 3, stride=1, padding=1)[0, 0] > 0) & self.allowed
+        return live.reshape(-1)[self._cell(points)]
+
+    def permits(self, points: Tensor) -> Tensor:
+        """World points [..., 3] -> bool [...]: not in a forbidden cell."""
+        return self.allowed.reshape(-1)[self._cell(points)]
+
+    def _cell(self, points: Tensor) -> Tensor:
         index = ((points + 1) * (self.cells / 2)).long().clamp(0, self.cells - 1)
-        flat = (index[..., 0] * self.cells + index[..., 1]) * self.cells + index[..., 2]
-        return live.reshape(-1)[flat]
+        return (index[..., 0] * self.cells + index[..., 1]) * self.cells + index[..., 2]
 
 
 def ball_span(origins: Tensor, directions: Tensor, radius: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -72,6 +91,20 @@ def ball_span(origins: Tensor, directions: Tensor, radius: float = 1.0) -> tuple
     along = -(origins * directions).sum(-1)
     half = (radius**2 - (origins + along[:, None] * directions).square().sum(-1)).clamp(min=0).sqrt()
     return (along - half).clamp(min=0), (along + half).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """N rays through a field: rgb [N, 3] without background, opacity [N, 1], depth [N, 1], and the S evaluated samples."""
+
+    rgb: Tensor
+    opacity: Tensor
+    depth: Tensor
+    weights: Tensor  # [S]
+    positions: Tensor  # [S, 3]
+    rays: Tensor  # [S]
+    normals: Tensor | None
+    normal_rows: Tensor | None
 
 
 def render(
@@ -91,25 +124,47 @@ def render(
     shading : soft shading with the field's normals; None shows base color
     normals : also return the normals of the samples with weight above 0.01 (`Rendering.normals`)
     """
+    origins, directions = (r.reshape(-1, 3) for r in rays(cameras, size, size))
+    if shading is not None:
+        shading = replace(shading, light=shading.light.repeat_interleave(size**2, dim=0))
+    out = trace(field, origins, directions, samples, occupancy, generator, shading, normals)
+
+    def image(values: Tensor) -> Tensor:
+        return values.reshape(len(cameras), size, size, -1).permute(0, 3, 1, 2)
+
+    alpha = image(out.opacity)
+    return Rendering(
+        rgb=image(out.rgb) + background * (1 - alpha), opacity=alpha, depth=image(out.depth),
+        weights=out.weights, positions=out.positions, rays=out.rays, normals=out.normals, normal_rows=out.normal_rows,
+    )  # fmt: skip
+
+
+def trace(
+    field: RadianceField,
+    origins: Tensor,
+    directions: Tensor,
+    samples: int,
+    occupancy: Occupancy | None = None,
+    generator: torch.Generator | None = None,
+    shading: Shading | None = None,
+    normals: bool = False,
+) -> Traced:
+    """Rays [N, 3] with unit directions through the field; as `render`, with one light a ray in ``shading``."""
     from nerfacc import accumulate_along_rays, render_weight_from_density
 
-    views = len(cameras)
-    origins, directions = (r.reshape(-1, 3) for r in rays(cameras, size, size))
     near, far = ball_span(origins, directions)
     rows = torch.nonzero(far > near)[:, 0]  # [R] rays through the ball
-    origin, direction, near, far = origins[rows], directions[rows], near[rows], far[rows]
-    edges = torch.linspace(0, 1, samples + 1, device=origin.device).expand(len(rows), -1)
+    near, far = near[rows], far[rows]
+    edges = torch.linspace(0, 1, samples + 1, device=origins.device).expand(len(rows), -1)
     if generator is not None:
-        jitter = torch.rand(len(rows), 1, generator=generator).to(origin) - 0.5
-        edges = edges + jitter / samples
+        edges = edges + (torch.rand(len(rows), 1, generator=generator).to(origins) - 0.5) / samples
     t = near[:, None] + (far - near)[:, None] * edges  # [R, S + 1]
     starts, ends = t[:, :-1], t[:, 1:]
     middle = (starts + ends) / 2
-    points = origin[:, None] + middle[..., None] * direction[:, None]  # [R, S, 3]
+    points = origins[rows, None] + middle[..., None] * directions[rows, None]  # [R, S, 3]
     alive = torch.ones_like(middle, dtype=torch.bool) if occupancy is None else occupancy.alive(points)
     alive = _visible(field, points, starts, ends, alive)
-    where = torch.nonzero(alive)  # [K, 2] ray row, sample
-    ray, positions = where[:, 0], points[alive]
+    ray, positions = torch.nonzero(alive)[:, 0], points[alive]
 
     density, color = field(positions) if len(positions) else (points.new_zeros(0), points.new_zeros(0, 3))
     sigma = torch.zeros_like(middle).masked_scatter(alive, density)
@@ -118,35 +173,31 @@ def render(
     normal = normal_rows = None
     if (normals or shading is not None) and len(positions):
         normal_rows = torch.nonzero(weight.detach() > 0.01)[:, 0]
-        normal = field.normals(positions[normal_rows])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (normals or not (shading and shading.fixed_normals))):
+            normal = field.normals(positions[normal_rows])
         if shading is not None:
-            shade = torch.ones_like(color[:, 0])
-            light = shading.light[rows[ray[normal_rows]] // size**2] - positions[normal_rows]
+            light = shading.light[rows[ray[normal_rows]]] - positions[normal_rows]
             cosine = (normal * F.normalize(light, dim=-1)).sum(-1).clamp(min=0)
-            shade = shade.index_put((normal_rows,), shading.ambient + (1 - shading.ambient) * cosine)
+            lit = shading.ambient + (1 - shading.ambient) * cosine
+            shade = torch.ones_like(color[:, 0]).index_put((normal_rows,), lit)
             color = (torch.ones_like(color) if shading.textureless else color) * shade[:, None]
     dense_color = torch.zeros_like(points).masked_scatter(alive[..., None], color)
-    rgb = accumulate_along_rays(weights, dense_color)  # [R, 3]
-    opacity = accumulate_along_rays(weights)  # [R, 1]
-    depth = accumulate_along_rays(weights, middle[..., None])
 
-    def image(values: Tensor) -> Tensor:
-        full = values.new_zeros(views * size * size, values.shape[-1]).index_copy(0, rows, values)
-        return full.reshape(views, size, size, -1).permute(0, 3, 1, 2)
+    def full(values: Tensor) -> Tensor:
+        return values.new_zeros(len(origins), values.shape[-1]).index_copy(0, rows, values)
 
-    alpha = image(opacity)
-    return Rendering(
-        rgb=image(rgb) + background * (1 - alpha), opacity=alpha, depth=image(depth),
+    return Traced(
+        rgb=full(accumulate_along_rays(weights, dense_color)), opacity=full(accumulate_along_rays(weights)),
+        depth=full(accumulate_along_rays(weights, middle[..., None])),
         weights=weight, positions=positions, rays=rows[ray], normals=normal, normal_rows=normal_rows,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def _visible(field: RadianceField, points: Tensor, starts: Tensor, ends: Tensor, alive: Tensor) -> Tensor:
-    """``alive`` without the samples behind a saturated surface: a cheap pass without gradient pays for itself."""
+    """``alive`` without empty samples and those behind a saturated surface: a pass without gradient pays for itself."""
     if not bool(alive.any()):
         return alive
-    sigma = torch.zeros_like(starts).masked_scatter(alive, field.density(points[alive]))
-    depth = (sigma * (ends - starts)).cumsum(dim=1)
-    transmittance = torch.exp(-(depth - sigma * (ends - starts)))
-    return alive & (transmittance > SATURATED)
+    optical = torch.zeros_like(starts).masked_scatter(alive, field.density(points[alive])) * (ends - starts)
+    transmittance = torch.exp(-(optical.cumsum(dim=1) - optical))
+    return alive & (transmittance > SATURATED) & (optical > EMPTY)

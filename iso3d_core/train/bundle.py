@@ -19,7 +19,7 @@ from .data import ViewSet, build
 from .world import HELD_OUT_SEED, Light
 
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
-BANK = 1024
+BANK = 512
 
 
 def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = "Apache-2.0") -> None:

@@ -23,13 +23,14 @@ from .vae import to_rgb
 
 MEAN = STD = [0.5, 0.5, 0.5]
 CONTEXT = 40
+VIEWS_EACH = 1
 
 
 def tiny_config(vocab_size: int) -> dict:
     return {
         "embed_dim": 256,
-        "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 192, "layers": 5, "head_width": 64},
-        "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 128, "heads": 4, "layers": 2},
+        "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 192, "layers": 4, "head_width": 64},
+        "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 2},
     }
 
 
@@ -79,7 +80,7 @@ class ClipTraining(nn.Module):
         image = self.embed(batch["rgb"])  # [B, D]
         text = F.normalize(self.clip.encode_text(batch["tokens"]).float(), dim=-1)
         logits = self.clip.logit_scale.exp().clamp(max=100) * image / image.shape[-1] ** 0.5 @ text.T
-        label = torch.arange(len(logits))
+        label = torch.arange(len(logits), device=logits.device)
         contrast = (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
         k = batch["cameras"].shape[1]
         predicted = self.decoder(image.repeat_interleave(k, dim=0), batch["cameras"].flatten(0, 1))
@@ -89,10 +90,10 @@ class ClipTraining(nn.Module):
 
 
 def clip_batch(views: ViewSet, latents: Tensor, tokenizer: WordTokenizer, rng: np.random.Generator, size: int) -> Batch:
-    """``size`` images: all four references of size / 4 objects, each with two target views as (camera, latent)."""
+    """``size`` images: all four references of size / 4 objects, each with VIEWS_EACH target views as (camera, latent)."""
     items = np.repeat(rng.integers(len(views), size=size // REFERENCES), REFERENCES)
     reference = np.tile(np.arange(REFERENCES), size // REFERENCES)
-    target = rng.integers(TARGETS, size=(len(items), 2))
+    target = rng.integers(TARGETS, size=(len(items), VIEWS_EACH))
     rows = items[:, None]
     cameras = relative_cameras(
         views.azimuth[rows, target], views.elevation[rows, target], views.azimuth[items, TARGETS + reference][:, None]
@@ -116,6 +117,8 @@ def train_clip(
 def embed_all(model: ClipTraining, images: np.ndarray, batch: int = 512) -> Tensor:
     """uint8 [N, R, S, S, 3] -> embeddings [N, R, D] fp16."""
     flat = images.reshape(-1, *images.shape[2:])
-    with torch.autocast("cpu", torch.bfloat16):
-        out = [model.embed(to_rgb(flat[i : i + batch])).half() for i in range(0, len(flat), batch)]
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16):
+        rows = range(0, len(flat), batch)
+        out = [model.embed(to_rgb(flat[i : i + batch]).to(device)).half().cpu() for i in rows]
     return torch.cat(out).reshape(*images.shape[:2], -1)

@@ -65,9 +65,9 @@ class MultiViewTraining(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         z, cameras = batch["latents"], batch["cameras"]
-        keep = torch.rand(len(z), 1, 1) >= DROPOUT
+        keep = torch.rand(len(z), 1, 1, device=z.device) >= DROPOUT
         embedding = batch["embedding"] * keep
-        t = torch.randint(self.scheduler.config.num_train_timesteps, (len(z),))
+        t = torch.randint(self.scheduler.config.num_train_timesteps, (len(z),), device=z.device)
         noise = torch.randn_like(z)
         noisy = self.scheduler.add_noise(z, noise, t)
         target = noise if self.scheduler.config.prediction_type == "epsilon" else self.scheduler.get_velocity(z, noise, t)

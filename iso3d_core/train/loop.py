@@ -57,7 +57,7 @@ def learning_rate_factor(config: TrainConfig, step: int) -> float:
     if config.decay == "linear":
         return max(left, 0.01)
     if config.decay == "cosine":
-        return 0.5 - 0.5 * float(np.cos(np.pi * left)) + 0.01
+        return 0.01 + 0.99 * (0.5 - 0.5 * float(np.cos(np.pi * left)))
     return 1.0
 
 
@@ -121,7 +121,7 @@ def train(
             rng = np.random.default_rng([config.seed, step, part, accelerator.process_index])
             torch.manual_seed(int(rng.integers(2**62)))
             with accelerator.accumulate(model), accelerator.autocast():
-                values = model(make_batch(rng))
+                values = model(on_device(make_batch(rng), accelerator.device))
                 accelerator.backward(values["loss"])
         accelerator.clip_grad_norm_(plain.parameters(), config.clip_norm)
         optimizer.step()
@@ -129,7 +129,7 @@ def train(
         scheduler.step()
         averaged.step(plain.parameters())
         step += 1
-        shown = {name: float(value) for name, value in values.items()}
+        shown = {name: float(value.detach()) for name, value in values.items()}
         if not np.isfinite(shown["loss"]):
             raise FloatingPointError(f"the loss is not finite at step {step}; lower the learning rate and resume")
         if step > config.steps * 0.9:
@@ -151,6 +151,11 @@ def train(
     plain.eval()
     means = {name: float(np.mean([row[name] for row in recent])) for name in (recent[0] if recent else {})}
     return {**means, "hours": hours}
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on ``device``."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
 def write_picture(path: Path, image: Tensor) -> None:

@@ -66,7 +66,8 @@ def train_vae(views: ViewSet, config: TrainConfig, folder: Path, model: VaeTrain
 
     @torch.no_grad()
     def sample(trained: nn.Module) -> Tensor:
-        return grid([fixed, trained.reconstruct(fixed)[0]])
+        shown = fixed.to(next(trained.parameters()).device)
+        return grid([shown, trained.reconstruct(shown)[0]])
 
     return train(model, make_batch, config, folder, sample)
 
@@ -81,8 +82,10 @@ def encode_all(model: VaeTraining, images: np.ndarray, batch: int = 512) -> Tens
     """uint8 [N, V, S, S, 3] -> posterior means [N, V, C, h, w], fp16, unscaled."""
     flat = images.reshape(-1, *images.shape[2:])
     out = []
+    device = next(model.parameters()).device
     for i in range(0, len(flat), batch):
-        with torch.autocast("cpu", torch.bfloat16):
-            rgb = to_rgb(flat[i : i + batch])
-            out.append(model.vae.encode(F.pixel_unshuffle(rgb * 2 - 1, model.unshuffle)).latent_dist.mode().half())
+        with torch.autocast(device.type, torch.bfloat16):
+            rgb = to_rgb(flat[i : i + batch]).to(device)
+            z = model.vae.encode(F.pixel_unshuffle(rgb * 2 - 1, model.unshuffle)).latent_dist.mode()
+        out.append(z.half().cpu())
     return torch.cat(out).reshape(*images.shape[:2], *out[0].shape[1:])

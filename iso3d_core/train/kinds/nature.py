@@ -6,13 +6,7 @@ import numpy as np
 
 from ..draw import Draw
 from ..solids import Lathe, Material, Part, Prism, Tube, capsule, cylinder, ellipsoid, move, scale, torus, turn
-
-Vector = tuple[float, float, float]
-
-
-def _ball(name: str, material: Material, at: Vector, size: Vector, pitch_deg: float = 0.0) -> Part:
-    """An ellipsoid of half-axes ``size``."""
-    return Part(name, ellipsoid(1.0), material, move(*at) @ turn("y", pitch_deg) @ scale(*size))
+from .shapes import FRONT, ball, placed
 
 
 def _pot(d: Draw, radius: float, height: float) -> Part:
@@ -39,11 +33,11 @@ def tree(d: Draw) -> list[Part]:
             z, radius = z + step * 0.75, radius * d.size(0.7, 0.85)
         return parts
     tall = crown * d.size(0.7, 1.5)
-    parts.append(_ball("crown", leaves, (0, 0, height + tall * 0.8), (crown, crown, tall)))
+    parts.append(ball("crown", leaves, (0, 0, height + tall * 0.8), (crown, crown, tall)))
     for turned in np.linspace(0, 360, d.count(0, 5), endpoint=False) + d.size(0, 90):
         r, out = crown * d.size(0.45, 0.8), crown * d.size(0.6, 0.95)
         at = (out * np.cos(np.deg2rad(turned)), out * np.sin(np.deg2rad(turned)), height + tall * d.size(0.4, 1.5))
-        parts.append(_ball("crown", leaves, at, (r, r, r)))
+        parts.append(ball("crown", leaves, at, (r, r, r)))
     if d.chance(0.25):
         fruit, color = d.count(3, 8), d.plain("red")
         for turned in np.linspace(0, 360, fruit, endpoint=False):
@@ -81,7 +75,7 @@ def cactus(d: Draw) -> list[Part]:
     elif build == "barrel":
         radius, height = d.size(0.3, 0.45), d.size(0.2, 0.4)
         ribs = Material(d.near("green"), d.near("dark green"), "stripes", d.size(0.08, 0.2))
-        parts.append(_ball("body", d.pick([green, ribs]), (0, 0, height * 0.8), (radius, radius, height)))
+        parts.append(ball("body", d.pick([green, ribs]), (0, 0, height * 0.8), (radius, radius, height)))
         height *= 1.7
     elif build == "several":
         for turned in np.linspace(0, 360, d.count(2, 4), endpoint=False):
@@ -90,10 +84,10 @@ def cactus(d: Draw) -> list[Part]:
             parts.append(Part("stems", capsule((0, 0, 0), (0, 0, tall), radius * d.size(0.7, 1.1)), green, place))
     else:
         size = d.size(0.2, 0.28)
-        parts.append(_ball("pads", green, (0, 0, size), (0.1, size, size * 1.3)))
+        parts.append(ball("pads", green, (0, 0, size), (0.1, size, size * 1.3)))
         for y in (-1, 1, 0)[: d.count(1, 3)]:
             top = size * d.size(0.6, 0.9)
-            parts.append(_ball("pads", green, (0, y * size * 0.75, size * 2.3 + top * 0.5), (0.08, top, top * 1.2)))
+            parts.append(ball("pads", green, (0, y * size * 0.75, size * 2.3 + top * 0.5), (0.08, top, top * 1.2)))
         height = size * 2.2
     if build != "several" and build != "pads" and d.chance(0.4):
         parts.append(
@@ -208,14 +202,14 @@ def carrot(d: Draw) -> list[Part]:
         tuft = Tube(((0, 0, 0), (out * 0.4, 0, up * 0.6), (out, 0, up)), (0.03, thick, thick * 0.7))
         parts.append(Part("leaves", tuft, leaves, move(z=length + shoulder - 0.03) @ turn("z", turned)))
     tip = turn("y", d.pick([0, 90, 180, d.size(-40, 40)]))
-    return [Part(p.name, p.shape, p.material, tip @ p.place) for p in parts]
+    return placed(parts, tip)
 
 
 def pumpkin(d: Draw) -> list[Part]:
     radius, tall = d.size(0.4, 0.6), d.size(0.3, 0.55)
     stripes = Material(d.near("orange"), d.near("brown"), "stripes", d.size(0.06, 0.15))
     skin = d.pick([d.plain("orange"), d.plain("orange"), d.material("orange"), stripes])
-    parts = [_ball("body", skin, (0, 0, 0), (radius, radius, tall * 0.93))]
+    parts = [ball("body", skin, (0, 0, 0), (radius, radius, tall * 0.93))]
     if skin.second is None and d.chance(0.8):
         ribs = d.count(6, 11)
         for turned in np.arange(ribs) * 360 / ribs:
@@ -223,20 +217,13 @@ def pumpkin(d: Draw) -> list[Part]:
             parts.append(Part("body", ellipsoid(1.0), skin, place))
     if d.chance(0.35):
         dark, front = d.plain("black"), radius * 1.02 - 0.11
-        face = turn("z", 90) @ turn("x", 90)
         for y in (-1, 1):
             eye = Prism(((-0.09, -0.06), (0.09, -0.06), (0.0, 0.1)), 0.3)
-            parts.append(Part("eyes", eye, dark, move(front, y * 0.17, tall * 0.3) @ face))
+            parts.append(Part("eyes", eye, dark, move(front, y * 0.17, tall * 0.3) @ FRONT))
         mouth = Prism(((-0.25, 0.03), (-0.12, -0.1), (0.12, -0.1), (0.25, 0.03), (0.0, -0.03)), 0.3)
-        parts.append(Part("mouth", mouth, dark, move(front, 0, -tall * 0.2) @ face))
+        parts.append(Part("mouth", mouth, dark, move(front, 0, -tall * 0.2) @ FRONT))
     tip, thick = d.size(-0.12, 0.12), d.size(0.05, 0.09)
     stem = Tube(
         ((0, 0, tall * 0.6), (0, 0, tall + 0.05), (tip, tip, tall + d.size(0.1, 0.25))), (thick * 1.4, thick, thick)
     )
     return [*parts, Part("stem", stem, d.plain("green"))]
-
-
-KINDS = {
-    "tree": tree, "cactus": cactus, "mushroom": mushroom, "flower": flower,
-    "apple": apple, "pear": pear, "carrot": carrot, "pumpkin": pumpkin,
-}  # fmt: skip
