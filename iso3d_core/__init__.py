@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from .types import Cancelled, InputError, Mesh, Progress, Reference
 
 _PUBLIC = {
-    "generate": "pipeline", "load_reference": "images", "PRESETS": "config", "GenerateConfig": "config", "preset": "config",
+    "generate": "pipeline", "load_reference": "images",
+    "PRESETS": "config", "GenerateConfig": "config", "preset": "config",
     "Mesh": "types", "Reference": "types", "Progress": "types", "InputError": "types", "Cancelled": "types",
 }  # fmt: skip
 
 __all__ = [
-    "PRESETS", "Cancelled", "GenerateConfig", "InputError", "Mesh", "Progress", "Reference", "generate", "load_reference", "preset",
+    "PRESETS", "Cancelled", "GenerateConfig", "InputError", "Mesh", "Progress", "Reference",
+    "generate", "load_reference", "preset",
 ]  # fmt: skip
 
 

@@ -72,12 +72,15 @@ def orbit(azimuth_deg, elevation_deg, distance=3.4, fov_y_deg=35.0) -> Cameras:
 
     azimuth_deg, elevation_deg : degrees; distance : world units; fov_y_deg : degrees
     """
-    values = [torch.as_tensor(v, dtype=torch.float32).reshape(-1) for v in (azimuth_deg, elevation_deg, distance, fov_y_deg)]
+    values = [
+        torch.as_tensor(v, dtype=torch.float32).reshape(-1) for v in (azimuth_deg, elevation_deg, distance, fov_y_deg)
+    ]
     azimuth, elevation, distance, fov = torch.broadcast_tensors(*values)
     azimuth, elevation = torch.deg2rad(azimuth), torch.deg2rad(elevation)
-    positions = torch.stack(
-        [elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1
-    ) * distance[:, None]
+    positions = (
+        torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1)
+        * distance[:, None]
+    )
     return Cameras(look_at_origin(positions), fov.clone())
 
 

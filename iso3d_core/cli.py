@@ -119,16 +119,20 @@ class Train:
     """Of `bundle`: the folder to write."""
 
 
-COMMANDS: dict[str, type] = {
-    "generate": Generate, "views": Views, "render": Render, "eval": Evaluate, "models": Models, "doctor": Doctor, "train": Train,
-}  # fmt: skip
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "generate": Generate,
+    "views": Views,
+    "render": Render,
+    "eval": Evaluate,
+    "models": Models,
+    "doctor": Doctor,
+    "train": Train,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 bad input, 130 cancelled."""
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="iso3d", args=argv
-    )
+    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="iso3d", args=argv)
     signal.signal(signal.SIGTERM, _on_terminate)
     warnings.showwarning = _plain_warning
     try:

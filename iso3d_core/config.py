@@ -171,13 +171,13 @@ _PAPER = GenerateConfig(preset="paper", cameras=CameraConfig(groups=2, fov_y_deg
 
 # The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
 _TINY = GenerateConfig(
-    field=FieldConfig(levels=3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=10.0, blob_radius=1.0),
+    field=FieldConfig(3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=10.0, blob_radius=1.0),
     render=RenderConfig(samples=48),
     cameras=CameraConfig(elevation_deg=(-5.0, 35.0)),
-    light=LightConfig(start=0.0, albedo_chance=0.0, textureless_chance=0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7)),
+    light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7)),
     warm_start=WarmStart(),
     stage=Stage(
-        steps=120, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.5, 0.05, 120), t_max=Ramp(0.6, 0.15, 120),
+        steps=60, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.5, 0.05, 60), t_max=Ramp(0.6, 0.15, 60),
         guidance_scale=3.0, lambda_orient=Ramp(0.0, 1.0, 60), lambda_opacity=0.05,
     ),
     mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),

@@ -6,7 +6,17 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("torch", "torchvision", "diffusers", "open_clip_torch", "nerfacc", "trimesh", "embreex", "xatlas", "scikit-image")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "open_clip_torch",
+    "nerfacc",
+    "trimesh",
+    "embreex",
+    "xatlas",
+    "scikit-image",
+)
 
 
 def report() -> list[str]:

@@ -31,7 +31,9 @@ def output_paths(images: list[Path], out: Path) -> list[Path]:
         raise InputError(f"{len(images)} images need a folder as output, not the file {out}")
     targets = [out / f"{image.stem}.glb" for image in images]
     if twice := {t.name for t in targets if targets.count(t) > 1}:
-        raise InputError(f"several images would be written to {', '.join(sorted(twice))}; rename them or run them apart")
+        raise InputError(
+            f"several images would be written to {', '.join(sorted(twice))}; rename them or run them apart"
+        )
     return targets
 
 

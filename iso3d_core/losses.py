@@ -30,7 +30,9 @@ def predict_x0(z_t: Tensor, predicted: Tensor, alpha_cumprod: Tensor | float) ->
     return (z_t - (1 - abar).sqrt() * predicted) / abar.sqrt()
 
 
-def x0_target(z_t: Tensor, guided: Tensor, conditional: Tensor, alpha_cumprod: Tensor | float, rescale: float) -> Tensor:
+def x0_target(
+    z_t: Tensor, guided: Tensor, conditional: Tensor, alpha_cumprod: Tensor | float, rescale: float
+) -> Tensor:
     """x0-reconstruction SDS (MVDream, section 3.3) with the standard-deviation rescale against over-saturation.
 
     x0 of the guided prediction, scaled so that its deviation over the group of views tends to that of the

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from .fit import Checkpoints
     from .methods.isotropic3d import Scene
     from .priors.multiview import MultiViewPrior
 

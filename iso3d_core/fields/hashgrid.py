@@ -51,7 +51,9 @@ class HashGridField(nn.Module):
 
         Four evaluations: `grid_sample` has no second derivative, and the gradient must flow through the normals.
         """
-        corners = torch.tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], dtype=points.dtype, device=points.device)
+        corners = torch.tensor(
+            [[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], dtype=points.dtype, device=points.device
+        )
         shifted = points[:, None] + corners * step  # [N, 4, 3]
         density = self.density(shifted.reshape(-1, 3)).reshape(-1, 4)
         return F.normalize(-(density @ corners), dim=-1, eps=1e-6)
@@ -62,9 +64,9 @@ class HashGridField(nn.Module):
 
 
 def _mlp(width: int, hidden: int, out: int, generator: torch.Generator) -> nn.Sequential:
-    mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out))
+    first, last = nn.Linear(width, hidden), nn.Linear(hidden, out)
     with torch.no_grad():
-        for layer in (mlp[0], mlp[2]):
+        for layer in (first, last):
             nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
             layer.bias.zero_()
-    return mlp
+    return nn.Sequential(first, nn.ReLU(inplace=True), last)

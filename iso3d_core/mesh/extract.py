@@ -21,7 +21,7 @@ TIE_BREAK = 1.06
 GAP = 1e-3
 
 
-class EmptySurface(ValueError):  # noqa: N818 - the name says what the caller has in hand
+class EmptySurface(ValueError):
     """The density is nowhere above the threshold.
 
     maximum : the largest density on the grid; the caller may try again with a threshold below it

@@ -1,4 +1,4 @@
-"""Isotropic3D: a field from a single CLIP embedding, by score distillation of a multi-view prior (paper: section 3.3)."""
+"""Isotropic3D: a field from a single CLIP embedding, by score distillation of a multi-view prior (section 3.3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ..priors.multiview import MultiViewPrior
 from ..render.volume import Occupancy, Shading, render, trace
 from ..schedules import milestone
 from ..types import OnProgress, Progress
-
 
 
 class Scene(torch.nn.Module):
@@ -172,7 +171,14 @@ def sds_objective(scene: Scene, prior: MultiViewPrior, embedding: Tensor, config
         shading = random_shading(cameras, config.light, step / max(stage.steps, 1), generator)
         lambda_orient = stage.lambda_orient(step)
         out = render(
-            scene.field, cameras, size, config.render.samples, scene.occupancy, generator, shading, normals=lambda_orient > 0
+            scene.field,
+            cameras,
+            size,
+            config.render.samples,
+            scene.occupancy,
+            generator,
+            shading,
+            normals=lambda_orient > 0,
         )
         z = prior.encode(out.rgb)
         low, high = sorted((stage.t_min(step), stage.t_max(step)))
@@ -236,14 +242,18 @@ def fixed_shading(cameras: Cameras, config: LightConfig) -> Shading | None:
     return Shading(cameras.positions + offset, config.ambient[0])
 
 
-def random_shading(cameras: Cameras, config: LightConfig, progress: float, generator: torch.Generator) -> Shading | None:
+def random_shading(
+    cameras: Cameras, config: LightConfig, progress: float, generator: torch.Generator
+) -> Shading | None:
     """Plain base color, textureless or diffuse shading by the config's chances; None means base color."""
     kind, ambient, distance = (float(x) for x in torch.rand(3, generator=generator))
     if progress < config.start or kind < config.albedo_chance:
         return None
     if config.jitter == 0:
         return fixed_shading(cameras, config)
-    direction = cameras.positions + config.jitter * torch.randn(cameras.positions.shape, generator=generator).to(cameras.positions)
+    direction = cameras.positions + config.jitter * torch.randn(cameras.positions.shape, generator=generator).to(
+        cameras.positions
+    )
     light = F.normalize(direction, dim=-1) * (0.8 + 0.7 * distance)
     low, high = config.ambient
     textureless = kind < config.albedo_chance + config.textureless_chance

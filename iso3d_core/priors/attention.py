@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,7 +44,9 @@ class FoldViews:
         def heads(x: Tensor) -> Tensor:
             return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [b, heads, tokens, c / heads]
 
-        out = F.scaled_dot_product_attention(heads(attn.to_q(folded)), heads(attn.to_k(context)), heads(attn.to_v(context)))
+        out = F.scaled_dot_product_attention(
+            heads(attn.to_q(folded)), heads(attn.to_k(context)), heads(attn.to_v(context))
+        )
         out = attn.to_out[0](out.transpose(1, 2).flatten(-2))
         return out.reshape(batch, tokens, -1)
 

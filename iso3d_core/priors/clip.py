@@ -43,7 +43,9 @@ class WordTokenizer:
         return tokens
 
 
-def image_tensor(reference: Reference, size: int, mean: list[float], std: list[float], via: int | None = None) -> Tensor:
+def image_tensor(
+    reference: Reference, size: int, mean: list[float], std: list[float], via: int | None = None
+) -> Tensor:
     """The reference as the image tower wants it: [1, 3, size, size], on white, normalised.
 
     via : None resizes straight to ``size`` by area; 256 is the official Isotropic3D path: 256 by area, then

@@ -34,7 +34,14 @@ class Condition:
 class MultiViewPrior(nn.Module):
     """A bundle's CLIP image tower, VAE and multi-view UNet, frozen."""
 
-    def __init__(self, clip: ClipImage | None, vae: nn.Module, unet: nn.Module, scheduler: Any, info: dict[str, Any]) -> None:
+    clip: ClipImage | None
+    vae: Any  # diffusers' AutoencoderKL
+    unet: Any  # diffusers' UNet2DConditionModel
+    alphas_cumprod: Tensor
+
+    def __init__(
+        self, clip: ClipImage | None, vae: nn.Module, unet: nn.Module, scheduler: Any, info: dict[str, Any]
+    ) -> None:
         super().__init__()
         self.clip, self.vae, self.unet = clip, vae, unet
         self.scheduler, self.info = scheduler, info
@@ -59,7 +66,9 @@ class MultiViewPrior(nn.Module):
             unet = UNet2DConditionModel.from_pretrained(
                 bundle.part("multiview"), local_files_only=True, low_cpu_mem_usage=False
             )
-            scheduler = DDIMScheduler.from_config(json.loads((bundle.part("multiview") / "scheduler_config.json").read_text()))
+            scheduler = DDIMScheduler.from_config(
+                json.loads((bundle.part("multiview") / "scheduler_config.json").read_text())
+            )
             clip = ClipImage.load(bundle.part("clip"))
         except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
             broken = ", ".join(bundle.broken_files()) or "none by checksum"
@@ -76,7 +85,11 @@ class MultiViewPrior(nn.Module):
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.to(device)
-        fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        fast = (
+            torch.cuda.is_bf16_supported()
+            if device.startswith("cuda")
+            else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
         self._autocast = torch.bfloat16 if fast else None
         self.vae.to(memory_format=torch.channels_last)
         self.unet.to(dtype=self._autocast or torch.float32, memory_format=torch.channels_last)
@@ -137,7 +150,9 @@ class MultiViewPrior(nn.Module):
         return Condition(embedding.to(self.device).float().reshape(1, 1, -1), self.camera_embedding(cameras))
 
     @torch.no_grad()
-    def predict_noise(self, z_t: Tensor, t: int | Tensor, condition: Condition, guidance_scale: float) -> tuple[Tensor, Tensor]:
+    def predict_noise(
+        self, z_t: Tensor, t: int | Tensor, condition: Condition, guidance_scale: float
+    ) -> tuple[Tensor, Tensor]:
         """Classifier-free guidance: (guided, conditional) noise, both [V, C, h, w] float32.
 
         guided = u + guidance_scale * (c - u), with zeros as the unconditional embedding; z_t is one group of V views

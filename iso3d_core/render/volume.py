@@ -95,7 +95,7 @@ def ball_span(origins: Tensor, directions: Tensor, radius: float = 1.0) -> tuple
 
 @dataclass(frozen=True)
 class Traced:
-    """N rays through a field: rgb [N, 3] without background, opacity [N, 1], depth [N, 1], and the S evaluated samples."""
+    """N rays through a field: rgb [N, 3] without background, opacity and depth [N, 1], and the S evaluated samples."""
 
     rgb: Tensor
     opacity: Tensor

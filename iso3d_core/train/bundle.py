@@ -20,6 +20,7 @@ from .world import HELD_OUT_SEED, Light
 
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 BANK = 512
+LATENT_CHANNELS = 4
 
 
 def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = "Apache-2.0") -> None:
@@ -35,9 +36,9 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     light = Light()
     info = {
         "name": name, "format": FORMAT, "license": license_name,
-        "description": "Isotropic3D's parts trained from nothing on procedural toy objects; knows simple coloured objects",
+        "description": "Isotropic3D's parts, trained from nothing on procedural objects: knows simple colored things",
         "image_size": views.targets.shape[2], "pixel_unshuffle": vae.TINY_UNSHUFFLE,
-        "latent_channels": vae.TINY["latent_channels"], "latent_size": views.targets.shape[2] // vae.TINY_UNSHUFFLE,
+        "latent_channels": LATENT_CHANNELS, "latent_size": views.targets.shape[2] // vae.TINY_UNSHUFFLE,
         "latent_scale": reports["vae"]["scale"], "camera": CAMERA,
         "light": {"ambient": light.ambient, "offset": light.offset}, "guidance_scale": 3.0, "familiar_limit": limit,
         "provenance": {
@@ -67,19 +68,19 @@ def _save(state: dict[str, Tensor], path: Path) -> None:
 def write_vae(work: Path, folder: Path) -> None:
     from diffusers import AutoencoderKL
 
-    model = AutoencoderKL(**vae.TINY)
+    model: Any = AutoencoderKL(**vae.TINY)
     model.save_config(folder)
     _save(torch.load(work / "vae" / "final.pt", weights_only=True), folder / "diffusion_pytorch_model.safetensors")
 
 
 def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     """The towers, the vocabulary and a bank of familiar embeddings; returns the limit of familiarity."""
-    words = json.loads((work / "clip" / "words.json").read_text())
-    tokenizer = clip.WordTokenizer(words, clip.CONTEXT)
-    _save(torch.load(work / "clip" / "final.pt", weights_only=True), folder / "open_clip_model.safetensors")
+    words = clip.vocabulary(views.captions)
+    _save(load_towers(work, words).clip.state_dict(), folder / "open_clip_model.safetensors")
     size = views.references.shape[2]
     settings = {"size": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
-    config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
+    vocab_size = clip.WordTokenizer(words, clip.CONTEXT).vocab_size
+    config = {"model_cfg": clip.tiny_config(vocab_size), "preprocess_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "vocabulary.json").write_text(json.dumps({"context_length": clip.CONTEXT, "words": words}) + "\n")
     embeddings = torch.load(work / "embeddings.pt", weights_only=True).float()
@@ -90,6 +91,14 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     others = F.normalize(embeddings[:, 1], dim=-1)
     distance = 1 - (others @ bank.T).amax(dim=1)
     return round(float(distance.quantile(0.999)) * 1.1, 3)
+
+
+def load_towers(work: Path, words: list[str]) -> clip.ClipTraining:
+    """The CLIP towers as stage 1 left them."""
+    tokenizer = clip.WordTokenizer(words, clip.CONTEXT)
+    towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size), LATENT_CHANNELS)
+    towers.load_state_dict(torch.load(work / "views1" / "towers.pt", weights_only=True))
+    return towers
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
@@ -122,14 +131,12 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     autoencoder.vae.load_state_dict(torch.load(work / "vae" / "final.pt", weights_only=True))
     rgb = vae.to_rgb(views.targets[:, 0])
     out = {"vae_psnr": float(-10 * torch.log10(F.mse_loss(autoencoder.reconstruct(rgb)[0].clamp(0, 1), rgb)))}
-    words = json.loads((work / "clip" / "words.json").read_text())
-    tokenizer = clip.WordTokenizer(words, clip.CONTEXT)
-    towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size), vae.TINY["latent_channels"])
-    towers.clip.load_state_dict(torch.load(work / "clip" / "final.pt", weights_only=True))
+    words = clip.vocabulary(ViewSet(work / "data").captions)
+    towers = load_towers(work, words).eval()
     targets = vae.encode_all(autoencoder, views.targets) * scale
     references = vae.encode_all(autoencoder, views.references) * scale
-    batch = clip.clip_batch(views, targets, tokenizer, np.random.default_rng(0), 256)
-    out["clip_top1_of_256"] = float(towers(batch)["top1"])
+    images = clip.ReferenceSet(views, targets, clip.WordTokenizer(words, clip.CONTEXT))
+    out["clip_top1_of_256"] = float(towers(images.all_references(np.random.default_rng(0), 256))["top1"])
     latents = diffusion.LatentSet(views, targets, references, clip.embed_all(towers, views.references))
     for stage in (1, 2):
         unet = diffusion.make_unet(diffusion.TINY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,8 +63,11 @@ class ViewDecoder(nn.Module):
 class ClipTraining(nn.Module):
     """Contrastive loss plus ``view_weight`` times the view-predicting loss.
 
-    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "cameras": [B, K, 16], "latents": [B, K, C, h, w]}.
+    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, C, h, w]},
+    the last two being other views of the same objects.
     """
+
+    clip: Any  # open_clip.CLIP
 
     def __init__(self, config: dict, latent_channels: int, view_weight: float = 2.0) -> None:
         super().__init__()
@@ -77,40 +81,61 @@ class ClipTraining(nn.Module):
         return F.normalize(out.float(), dim=-1) * out.shape[-1] ** 0.5
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        image = self.embed(batch["rgb"])  # [B, D]
+        return self.losses(self.embed(batch["rgb"]), batch)
+
+    def losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The losses of embeddings [B, D] that were already computed from the batch."""
         text = F.normalize(self.clip.encode_text(batch["tokens"]).float(), dim=-1)
         logits = self.clip.logit_scale.exp().clamp(max=100) * image / image.shape[-1] ** 0.5 @ text.T
         label = torch.arange(len(logits), device=logits.device)
         contrast = (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
-        k = batch["cameras"].shape[1]
-        predicted = self.decoder(image.repeat_interleave(k, dim=0), batch["cameras"].flatten(0, 1))
-        view = F.mse_loss(predicted.float(), batch["latents"].flatten(0, 1))
+        k = batch["seen_from"].shape[1]
+        predicted = self.decoder(image.repeat_interleave(k, dim=0), batch["seen_from"].flatten(0, 1))
+        view = F.mse_loss(predicted.float(), batch["seen"].flatten(0, 1))
         top1 = (logits.argmax(dim=1) == label).float().mean()
-        return {"loss": contrast + self.view_weight * view, "contrast": contrast.detach(), "view": view.detach(), "top1": top1}
+        return {
+            "loss": contrast + self.view_weight * view,
+            "contrast": contrast.detach(),
+            "view": view.detach(),
+            "top1": top1,
+        }
 
 
-def clip_batch(views: ViewSet, latents: Tensor, tokenizer: WordTokenizer, rng: np.random.Generator, size: int) -> Batch:
-    """``size`` images: all four references of size / 4 objects, each with VIEWS_EACH target views as (camera, latent)."""
-    items = np.repeat(rng.integers(len(views), size=size // REFERENCES), REFERENCES)
-    reference = np.tile(np.arange(REFERENCES), size // REFERENCES)
-    target = rng.integers(TARGETS, size=(len(items), VIEWS_EACH))
-    rows = items[:, None]
-    cameras = relative_cameras(
-        views.azimuth[rows, target], views.elevation[rows, target], views.azimuth[items, TARGETS + reference][:, None]
-    )
-    return {
-        "rgb": to_rgb(views.references[items[::REFERENCES]].reshape(-1, *views.references.shape[2:])),
-        "tokens": tokenizer([views.captions[i][j] for i, j in zip(items, reference, strict=True)]),
-        "cameras": unit_sphere_matrix(cameras).reshape(*target.shape, 16),
-        "latents": latents[rows, target].float(),
-    }
+class ReferenceSet:
+    """References, captions and other views of a training set, drawn into batches for `ClipTraining`.
+
+    latents : the scaled target latents [N, 12, C, h, w]
+    """
+
+    def __init__(self, views: ViewSet, latents: Tensor, tokenizer: WordTokenizer) -> None:
+        self.views, self.latents, self.tokenizer = views, latents, tokenizer
+
+    def batch(self, rng: np.random.Generator, items: np.ndarray, reference: np.ndarray) -> Batch:
+        """Reference number ``reference`` of each of ``items``, both [B], with VIEWS_EACH other views of each."""
+        views = self.views
+        target = rng.integers(TARGETS, size=(len(items), VIEWS_EACH))
+        rows = items[:, None]
+        cameras = relative_cameras(
+            views.azimuth[rows, target],
+            views.elevation[rows, target],
+            views.azimuth[items, TARGETS + reference][:, None],
+        )
+        return {
+            "rgb": to_rgb(np.stack([views.references[i, j] for i, j in zip(items, reference, strict=True)])),
+            "tokens": self.tokenizer([views.captions[i][j] for i, j in zip(items, reference, strict=True)]),
+            "seen_from": unit_sphere_matrix(cameras).reshape(*target.shape, 16),
+            "seen": self.latents[rows, target].float(),
+        }
+
+    def all_references(self, rng: np.random.Generator, size: int) -> Batch:
+        """``size`` images: all four references, four directions, of size / 4 objects."""
+        items = np.repeat(rng.integers(len(self.views), size=size // REFERENCES), REFERENCES)
+        return self.batch(rng, items, np.tile(np.arange(REFERENCES), size // REFERENCES))
 
 
-def train_clip(
-    views: ViewSet, latents: Tensor, tokenizer: WordTokenizer, config: TrainConfig, folder: Path, model: ClipTraining
-) -> dict[str, float]:
-    """Train ``model`` on references, captions and the scaled target latents [N, 12, C, h, w]."""
-    return train(model, lambda rng: clip_batch(views, latents, tokenizer, rng, config.batch), config, folder)
+def train_clip(data: ReferenceSet, config: TrainConfig, folder: Path, model: ClipTraining) -> dict[str, float]:
+    """Train ``model``; it then holds the averaged weights."""
+    return train(model, lambda rng: data.all_references(rng, config.batch), config, folder)
 
 
 @torch.no_grad()

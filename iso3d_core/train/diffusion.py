@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +17,21 @@ from torch.nn import functional as F
 
 from ..cameras import orbit, unit_sphere_matrix
 from ..priors.attention import fold_views, predict
-from .data import GROUP_VIEWS, GROUPS, TARGETS, ViewSet, relative_cameras
+from .clip import ClipTraining, ReferenceSet
+from .data import GROUP_VIEWS, GROUPS, REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
 
 SINGLE_VIEW, DROPOUT = 0.3, 0.1
 
-TINY = {
+TINY: dict[str, Any] = {
     "sample_size": 16, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 256,
     "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2, 3),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     "class_embed_type": "projection", "projection_class_embeddings_input_dim": 16, "use_linear_projection": True,
 }  # fmt: skip
-TINY_SCHEDULE = {"prediction_type": "v_prediction"}
-SCHEDULE = {
+TINY_SCHEDULE: dict[str, Any] = {"prediction_type": "v_prediction"}
+SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
     "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "prediction_type": "epsilon",
 }  # fmt: skip
@@ -41,10 +43,10 @@ TINY_STAGE1 = TrainConfig(6_000, batch=16, learning_rate=6e-4, warmup=200, avera
 TINY_STAGE2 = replace(TINY_STAGE1, steps=600, batch=12, learning_rate=1e-4, warmup=20)
 
 
-def make_unet(config: dict) -> nn.Module:
+def make_unet(config: dict[str, Any]) -> Any:
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel(**config)
+    unet: Any = UNet2DConditionModel(**config)
     fold_views(unet)
     return unet
 
@@ -61,7 +63,7 @@ class MultiViewTraining(nn.Module):
         from diffusers import DDIMScheduler
 
         self.unet, self.explicit_attention = unet, explicit_attention
-        self.scheduler = DDIMScheduler(**schedule)
+        self.scheduler: Any = DDIMScheduler(**schedule)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         z, cameras = batch["latents"], batch["cameras"]
@@ -70,7 +72,9 @@ class MultiViewTraining(nn.Module):
         t = torch.randint(self.scheduler.config.num_train_timesteps, (len(z),), device=z.device)
         noise = torch.randn_like(z)
         noisy = self.scheduler.add_noise(z, noise, t)
-        target = noise if self.scheduler.config.prediction_type == "epsilon" else self.scheduler.get_velocity(z, noise, t)
+        target = (
+            noise if self.scheduler.config.prediction_type == "epsilon" else self.scheduler.get_velocity(z, noise, t)
+        )
         t = t[:, None].expand(z.shape[:2])
         if self.explicit_attention:
             noisy, t, cameras = with_reference(noisy, t, cameras, batch["reference"])
@@ -88,37 +92,83 @@ def with_reference(noisy: Tensor, t: Tensor, cameras: Tensor, reference: Tensor)
     )
 
 
-class LatentSet:
-    """Latents, embeddings and poses of a training set, ready to be drawn into batches.
+class JointTraining(nn.Module):
+    """Stage 1 for a small image tower: the denoising loss also tunes the tower, whose own losses keep it CLIP.
 
-    targets [N, 12, C, h, w] and references [N, 4, C, h, w] scaled latents; embeddings [N, 4, D]
+    A tower of Stable Diffusion's size stays frozen (the paper); one trained from nothing in minutes still learns
+    here what novel views need. Forward takes the batches of `ReferenceSet` and `LatentSet` as one, with
+    "row": [B] the image of the batch that conditions each object.
     """
 
-    def __init__(self, views: ViewSet, targets: Tensor, references: Tensor, embeddings: Tensor) -> None:
+    def __init__(self, towers: ClipTraining, views: MultiViewTraining, clip_weight: float = 0.05) -> None:
+        super().__init__()
+        self.towers, self.views, self.clip_weight = towers, views, clip_weight
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        image = self.towers.embed(batch["rgb"])
+        clip = self.towers.losses(image, batch)
+        views = self.views({**batch, "embedding": image[batch["row"]][:, None]})
+        total = views["loss"] + self.clip_weight * clip["loss"]
+        return {**clip, "views": views["loss"].detach(), "loss": total}
+
+
+class LatentSet:
+    """Latents and poses of a training set, ready to be drawn into batches.
+
+    targets [N, 12, C, h, w] and references [N, 4, C, h, w] scaled latents; embeddings [N, 4, D] or None
+    """
+
+    def __init__(self, views: ViewSet, targets: Tensor, references: Tensor, embeddings: Tensor | None) -> None:
         self.targets, self.references, self.embeddings = targets, references, embeddings
         self.azimuth, self.elevation = views.azimuth, views.elevation
 
     def batch(self, rng: np.random.Generator, size: int) -> Batch:
-        items = rng.integers(len(self.targets), size=size)
-        reference = rng.integers(self.embeddings.shape[1], size=size)
-        if rng.random() < SINGLE_VIEW:  # four times the items, one view each: the same work
-            items = np.concatenate([items, rng.integers(len(self.targets), size=size * (GROUP_VIEWS - 1))])
-            reference = rng.integers(self.embeddings.shape[1], size=len(items))
+        """``size`` objects with 4 views, or four times as many with a single view: the same work."""
+        single = rng.random() < SINGLE_VIEW
+        items = rng.integers(len(self.targets), size=size * (GROUP_VIEWS if single else 1))
+        reference = rng.integers(REFERENCES, size=len(items))
+        if single:
             columns = rng.integers(TARGETS, size=(len(items), 1))
         else:
             columns = rng.integers(GROUPS, size=size)[:, None] * GROUP_VIEWS + np.arange(GROUP_VIEWS)
         rows = items[:, None]
         cameras = relative_cameras(
-            self.azimuth[rows, columns], self.elevation[rows, columns], self.azimuth[items, TARGETS + reference][:, None]
+            self.azimuth[rows, columns],
+            self.elevation[rows, columns],
+            self.azimuth[items, TARGETS + reference][:, None],
         )
-        return {
+        batch = {
+            "items": items,
+            "references": reference,
             "latents": self.targets[rows, columns].float(),
             "cameras": unit_sphere_matrix(cameras).reshape(*columns.shape, 16),
-            "embedding": self.embeddings[items, reference][:, None].float(),
             "reference": self.references[items, reference].float(),
         }
+        if self.embeddings is not None:
+            batch["embedding"] = self.embeddings[items, reference][:, None].float()
+        return batch
 
 
-def train_views(latents: LatentSet, config: TrainConfig, folder: Path, model: MultiViewTraining, sample=None) -> dict[str, float]:
+def joint_batch(latents: LatentSet, images: ReferenceSet, rng: np.random.Generator, size: int) -> Batch:
+    """A batch for `JointTraining`: 4 x ``size`` images, among them each object's conditioning one."""
+    batch = latents.batch(rng, size)
+    items, reference = batch["items"], batch["references"]
+    row = np.arange(len(items))
+    if len(items) == size:  # groups of four views: all four directions of each object, as hard negatives
+        row = row * REFERENCES + reference
+        items, reference = np.repeat(items, REFERENCES), np.tile(np.arange(REFERENCES), size)
+    return {**batch, **images.batch(rng, items, reference), "row": torch.from_numpy(row)}
+
+
+def train_jointly(
+    latents: LatentSet, images: ReferenceSet, config: TrainConfig, folder: Path, model: JointTraining
+) -> dict[str, float]:
+    """Train ``model``; it then holds the averaged weights. Returns final losses and hours."""
+    return train(model, lambda rng: joint_batch(latents, images, rng, config.batch), config, folder)
+
+
+def train_views(
+    latents: LatentSet, config: TrainConfig, folder: Path, model: MultiViewTraining, sample=None
+) -> dict[str, float]:
     """Train ``model``; it then holds the averaged weights. Returns final losses and hours."""
     return train(model, lambda rng: latents.batch(rng, config.batch), config, folder, sample)

@@ -78,9 +78,7 @@ def train(
     from diffusers.training_utils import EMAModel
     from tqdm import tqdm
 
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.accumulate
-    )
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.accumulate)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     optimizer = torch.optim.AdamW(
@@ -113,7 +111,9 @@ def train(
         os.replace(checkpoint.with_suffix(".part"), checkpoint)
         (folder / "config.json").write_text(json.dumps(asdict(config), indent=2))
 
-    bar = tqdm(total=config.steps, initial=step, disable=not accelerator.is_main_process, mininterval=5, desc=folder.name)
+    bar = tqdm(
+        total=config.steps, initial=step, disable=not accelerator.is_main_process, mininterval=5, desc=folder.name
+    )
     started = time.monotonic()
     while step < config.steps:
         model.train()
@@ -141,7 +141,11 @@ def train(
             hours += (time.monotonic() - started) / 3600
             started = time.monotonic()
             save()
-        if sample is not None and accelerator.is_main_process and (step % config.sample_every == 0 or step == config.steps):
+        if (
+            sample is not None
+            and accelerator.is_main_process
+            and (step % config.sample_every == 0 or step == config.steps)
+        ):
             averaged.store(plain.parameters())
             averaged.copy_to(plain.parameters())
             write_picture(folder / "sample.png", sample(plain.eval()))

@@ -20,7 +20,9 @@ from .data import ViewSet, build
 from .loop import TrainConfig
 
 VAE = TrainConfig(900, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
-CLIP = TrainConfig(1500, batch=256, learning_rate=1e-3, warmup=100, averaged_decay=0.997, weight_decay=0.05, decay="cosine")
+CLIP = TrainConfig(
+    1500, batch=256, learning_rate=1e-3, warmup=100, averaged_decay=0.997, weight_decay=0.05, decay="cosine"
+)
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,31 @@ def run_vae(options: TrainOptions) -> None:
 
 def run_clip(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "clip"
-    latents = load_latents(options.work)["targets"]
-    tokenizer = make_tokenizer(views)
-    model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size), latents.shape[2])
-    report = clip_part.train_clip(views, latents, tokenizer, options.over(CLIP), folder, model)
-    embeddings = clip_part.embed_all(model, views.references)
-    torch.save(embeddings, options.work / "embeddings.pt")
-    _finish(folder, model.clip.state_dict(), report)
-    (folder / "words.json").write_text(json.dumps(tokenizer.words))
+    data = clip_part.ReferenceSet(views, load_latents(options.work)["targets"], make_tokenizer(views))
+    model = make_towers(data)
+    report = clip_part.train_clip(data, options.over(CLIP), folder, model)
+    _finish(folder, model.state_dict(), report)
 
 
 def run_views(options: TrainOptions) -> None:
-    views = ViewSet(options.work / "data")
+    views, folder = ViewSet(options.work / "data"), options.work / f"views{options.stage}"
     latents = load_latents(options.work)
-    embeddings = torch.load(options.work / "embeddings.pt", weights_only=True)
-    data = diffusion.LatentSet(views, latents["targets"], latents["references"], embeddings)
-    unet = diffusion.make_unet(diffusion.TINY)
-    folder = options.work / f"views{options.stage}"
-    if options.stage == 2:
-        unet.load_state_dict(torch.load(options.work / "views1" / "final.pt", weights_only=True))
-    preset = diffusion.TINY_STAGE1 if options.stage == 1 else diffusion.TINY_STAGE2
+    images = clip_part.ReferenceSet(views, latents["targets"], make_tokenizer(views))
+    towers, unet = make_towers(images), diffusion.make_unet(diffusion.TINY)
     schedule = {**diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
-    model = diffusion.MultiViewTraining(unet, schedule, explicit_attention=options.stage == 2)
-    report = diffusion.train_views(data, options.over(preset), folder, model)
+    if options.stage == 1:
+        towers.load_state_dict(load_state(options.work / "clip"))
+        model = diffusion.JointTraining(towers, diffusion.MultiViewTraining(unet, schedule))
+        data = diffusion.LatentSet(views, latents["targets"], latents["references"], None)
+        report = diffusion.train_jointly(data, images, options.over(diffusion.TINY_STAGE1), folder, model)
+        torch.save(towers.state_dict(), folder / "towers.pt")
+        torch.save(clip_part.embed_all(towers, views.references), options.work / "embeddings.pt")
+    else:
+        unet.load_state_dict(load_state(options.work / "views1"))
+        embeddings = torch.load(options.work / "embeddings.pt", weights_only=True)
+        data = diffusion.LatentSet(views, latents["targets"], latents["references"], embeddings)
+        explicit = diffusion.MultiViewTraining(unet, schedule, explicit_attention=True)
+        report = diffusion.train_views(data, options.over(diffusion.TINY_STAGE2), folder, explicit)
     _finish(folder, unet.state_dict(), report)
 
 
@@ -106,6 +110,14 @@ def run_bundle(options: TrainOptions) -> None:
 
 def make_tokenizer(views: ViewSet) -> clip_part.WordTokenizer:
     return clip_part.WordTokenizer(clip_part.vocabulary(views.captions), clip_part.CONTEXT)
+
+
+def make_towers(data: clip_part.ReferenceSet) -> clip_part.ClipTraining:
+    return clip_part.ClipTraining(clip_part.tiny_config(data.tokenizer.vocab_size), data.latents.shape[2])
+
+
+def load_state(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "final.pt", weights_only=True)
 
 
 def load_latents(work: Path) -> dict[str, torch.Tensor]:

@@ -223,7 +223,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Part:
-    """A shape placed in the object's frame by ``place`` (4, 4), which may scale but not shear it; ``name`` is for captions."""
+    """A shape placed in the object's frame by ``place`` (4, 4), without shear; ``name`` is for captions."""
 
     name: str
     shape: Shape

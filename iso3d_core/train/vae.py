@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from .data import ViewSet
 from .loop import Batch, TrainConfig, train
 
 TINY_UNSHUFFLE = 4
-TINY = {
+TINY: dict[str, Any] = {
     "in_channels": 3 * TINY_UNSHUFFLE**2, "out_channels": 3 * TINY_UNSHUFFLE**2, "latent_channels": 4,
     "down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",),
     "block_out_channels": (96,), "layers_per_block": 1, "norm_num_groups": 8, "mid_block_add_attention": False,
@@ -24,7 +25,9 @@ TINY = {
 class VaeTraining(nn.Module):
     """Reconstruction (L1 + L2 + gradients) with a small KL term; forward takes {"rgb": [B, 3, S, S] in 0..1}."""
 
-    def __init__(self, config: dict, unshuffle: int, kl_weight: float = 1e-5) -> None:
+    vae: Any
+
+    def __init__(self, config: dict[str, Any], unshuffle: int, kl_weight: float = 1e-5) -> None:
         super().__init__()
         from diffusers import AutoencoderKL
 
@@ -65,7 +68,7 @@ def train_vae(views: ViewSet, config: TrainConfig, folder: Path, model: VaeTrain
     fixed = make_batch(np.random.default_rng(0))["rgb"][:16]
 
     @torch.no_grad()
-    def sample(trained: nn.Module) -> Tensor:
+    def sample(trained: Any) -> Tensor:
         shown = fixed.to(next(trained.parameters()).device)
         return grid([shown, trained.reconstruct(shown)[0]])
 

@@ -104,7 +104,17 @@ class WorldObject:
         """
         extent = self.mesh.extents
         tall = extent[2] / max(extent[0], extent[1])
-        shape = "very tall" if tall > 2.2 else "tall" if tall > 1.3 else "flat" if tall < 0.45 else "low" if tall < 0.8 else ""
+        shape = (
+            "very tall"
+            if tall > 2.2
+            else "tall"
+            if tall > 1.3
+            else "flat"
+            if tall < 0.45
+            else "low"
+            if tall < 0.8
+            else ""
+        )
         words = ["a", shape, self.kind, "with"]
         seen: dict[str, str] = {}
         for part in self.parts:
@@ -232,7 +242,7 @@ def make_object(seed: int, kind: str | None = None) -> WorldObject:
 
 
 def held_out(count: int = 36) -> list[WorldObject]:
-    """The fixed evaluation objects, all of unseen seeds: the common kinds, the two unseen kinds, then every third other."""
+    """The fixed evaluation objects, all of unseen seeds: common kinds, the two unseen ones, then others."""
     others = [kind for kind in TRAINING_KINDS if kind not in COMMON_KINDS]
     kinds = [*COMMON_KINDS, *HELD_OUT_KINDS, *others[::3], *others[1::3], *others[2::3]]
     return [make_object(HELD_OUT_SEED + i, kinds[i % len(kinds)]) for i in range(count)]
