@@ -8,6 +8,8 @@ from typing import Any
 from .schedules import Ramp
 from .types import InputError
 
+METHODS = ("isotropic3d",)
+
 
 @dataclass(frozen=True)
 class FieldConfig:
@@ -161,6 +163,10 @@ class GenerateConfig:
     warm_start: WarmStart | None = None
     stage: Stage = Stage()
     mesh: MeshConfig = MeshConfig()
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"unknown method {self.method!r}; use one of {', '.join(METHODS)}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .config import GenerateConfig, preset
-from .types import InputError, Mesh, OnProgress, Progress, Reference
+from .types import Mesh, OnProgress, Progress, Reference
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +52,6 @@ def generate(
 
     config = preset(config) if isinstance(config, str) else config
     methods = {"isotropic3d": isotropic3d.optimise}
-    if config.method not in methods:
-        raise InputError(f"unknown method {config.method!r}; use one of {', '.join(methods)}")
     started = time.monotonic()
 
     reference = image if isinstance(image, Reference) else load_reference(image)

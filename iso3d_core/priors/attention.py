@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 from torch.nn import functional as F
 
 
@@ -20,7 +22,7 @@ class FoldViews:
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -51,14 +53,14 @@ class FoldViews:
         return out.reshape(batch, tokens, -1)
 
 
-def fold_views(unet: nn.Module) -> FoldViews:
+def fold_views(unet: Any) -> FoldViews:
     """Give every attention layer of ``unet`` the same `FoldViews` and return it."""
     processor = FoldViews()
     unet.set_attn_processor(processor)
     return processor
 
 
-def with_views(unet: nn.Module, views: int) -> nn.Module:
+def with_views(unet: Any, views: int) -> Any:
     """``unet`` with its folding set to groups of ``views`` frames."""
     processor = next(iter(unet.attn_processors.values()))
     if not isinstance(processor, FoldViews):
@@ -67,7 +69,7 @@ def with_views(unet: nn.Module, views: int) -> nn.Module:
     return unet
 
 
-def predict(unet: nn.Module, latents: Tensor, t: Tensor, embedding: Tensor, cameras: Tensor) -> Tensor:
+def predict(unet: Any, latents: Tensor, t: Tensor, embedding: Tensor, cameras: Tensor) -> Tensor:
     """One forward pass over groups of views.
 
     latents [B, V, C, h, w]; t [B, V] integer timesteps (one may differ: the noise-free reference frame has 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ def image_tensor(
     return (rgb - torch.tensor(mean).reshape(shape)) / torch.tensor(std).reshape(shape)
 
 
-def make_clip(config: dict) -> nn.Module:
+def make_clip(config: dict) -> Any:
     """An open_clip model from a config with "embed_dim", "vision_cfg" and "text_cfg"."""
     import open_clip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import trimesh
@@ -107,7 +108,7 @@ class Tube:
             piece = Lathe(tuple(low + high)).mesh()
             piece.apply_transform(align_z(b - a, a))
             pieces.append(piece)
-        return trimesh.util.concatenate(pieces)
+        return cast(trimesh.Trimesh, trimesh.util.concatenate(pieces))
 
 
 Shape = Lathe | Prism | Tube

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import trimesh
@@ -76,7 +77,7 @@ class WorldObject:
     @cached_property
     def mesh(self) -> trimesh.Trimesh:
         """All parts together; surfaces inside other parts remain, so it is for ray casting, not for volume."""
-        return trimesh.util.concatenate(self.meshes)
+        return cast(trimesh.Trimesh, trimesh.util.concatenate(self.meshes))
 
     @cached_property
     def _face_part(self) -> np.ndarray:
@@ -144,7 +145,7 @@ class WorldObject:
             full = np.zeros((hits.count, values.shape[1]), np.float32)
             full[hits.rows] = values
             full = full.reshape(len(cameras), size, antialias, size, antialias, -1)
-            return sum(full[:, :, i, :, j] for i in range(antialias) for j in range(antialias)) / antialias**2
+            return _box_filter(full, antialias)
 
         alpha = image(np.ones((len(hits.rows), 1), np.float32))
         weight = np.maximum(alpha, 1e-6)
@@ -162,7 +163,7 @@ class WorldObject:
         full[hits.rows, :3] = hits.albedo * _shade(hits, light)
         full[hits.rows, 3] = 1
         full = full.reshape(len(cameras), size, antialias, size, antialias, 4)
-        mean = sum(full[:, :, i, :, j] for i in range(antialias) for j in range(antialias)) / antialias**2
+        mean = _box_filter(full, antialias)
         mean[..., :3] = np.minimum(mean[..., :3] / np.maximum(mean[..., 3:], 1e-6), 1)
         return mean
 
@@ -196,6 +197,15 @@ class _Hits:
     distance: np.ndarray
     normal: np.ndarray
     albedo: np.ndarray
+
+
+def _box_filter(samples: np.ndarray, antialias: int) -> np.ndarray:
+    """[V, H, antialias, W, antialias, C] -> [V, H, W, C]; adding slices is several times faster than `mean`."""
+    total = np.zeros_like(samples[:, :, 0, :, 0])
+    for i in range(antialias):
+        for j in range(antialias):
+            total += samples[:, :, i, :, j]
+    return total / antialias**2
 
 
 def _shade(hits: _Hits, light: Light) -> np.ndarray:

@@ -1,0 +1,195 @@
+"""The command line: what it writes, what it says, and how it ends."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iso3d_core.cli import main
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ROCKET = str(EXAMPLES / "rocket.png")
+
+
+def run(*argv):
+    """Exit code of one command, also where the argument parser ends the process."""
+    try:
+        return main([str(a) for a in argv])
+    except SystemExit as end:
+        return end.code
+
+
+def bad_image(kind, folder):
+    path = folder / "bad.png"
+    if kind == "missing":
+        return path
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("this is not an image")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        path.write_bytes(Path(ROCKET).read_bytes()[:5000])
+    elif kind == "one pixel":
+        Image.new("RGB", (1, 1)).save(path)
+    elif kind == "huge":
+        Image.new("1", (20_000, 20_000)).save(path)
+    elif kind == "transparent":
+        Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", ["missing", "directory", "text", "empty", "truncated", "one pixel", "huge", "transparent"]
+)
+def test_a_bad_image_is_one_clear_line_and_code_2(kind, tmp_path, capsys):
+    out = tmp_path / "out" / "mesh.glb"
+    assert run("generate", bad_image(kind, tmp_path), "-o", out) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("iso3d: ")
+    assert "\n" not in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.glb*"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--preset", "best"], "unknown preset 'best'; use one of fast, default, quality, paper"),
+        (["--bundle", "nothing"], "no bundle 'nothing' here"),
+        (["--method", "magic"], "unknown method 'magic'"),
+    ],
+)
+def test_bad_options_name_the_good_ones(extra, says, tmp_path, capsys):
+    assert run("generate", ROCKET, "-o", tmp_path / "a.glb", *extra) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert says in said[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "says"), [("a.fbx", "cannot write '.fbx' files"), ("file/a.glb", "cannot write")])
+def test_bad_outputs_are_refused_before_the_work(name, says, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    started = time.monotonic()
+    assert run("generate", ROCKET, "-o", tmp_path / name) == 2
+    assert says in capsys.readouterr().err
+    assert time.monotonic() - started < 20
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_several_images_need_a_folder_and_different_names(tmp_path, capsys):
+    assert run("generate", ROCKET, str(EXAMPLES / "duck.png"), "-o", tmp_path / "both.glb") == 2
+    assert "2 images need a folder" in capsys.readouterr().err
+    other = tmp_path / "rocket.png"
+    other.write_bytes(Path(ROCKET).read_bytes())
+    assert run("generate", ROCKET, other, "-o", tmp_path / "out") == 2
+    assert "several images would be written to rocket.glb" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, capsys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # every larger file fails to be written
+    try:
+        code = run("generate", ROCKET, "-o", tmp_path / "a.glb", "--preset", "fast")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("iso3d:")]
+    assert len(said) == 1
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_views_writes_a_sheet(tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    assert run("views", ROCKET, "-o", out, "--views", "3", "--steps", "3") == 0
+    with Image.open(out) as image:
+        assert image.size == (3 * 64, 64)
+    assert run("views", ROCKET, "-o", out, "--views", "17") == 2
+    assert run("views", ROCKET, "-o", tmp_path / "sheet.jpg") == 2
+
+
+@pytest.fixture(scope="module")
+def ball(tmp_path_factory):
+    import trimesh
+
+    path = tmp_path_factory.mktemp("mesh") / "ball.glb"
+    trimesh.creation.icosphere(subdivisions=2).export(path)
+    return path
+
+
+@pytest.mark.parametrize("style", ["color", "clay", "normal", "depth", "mask"])
+def test_render_writes_frames(style, ball, tmp_path):
+    assert run("render", ball, "-o", tmp_path / "frames", "--frames", "2", "--size", "32", "--style", style) == 0
+    frames = sorted((tmp_path / "frames").glob("*.png"))
+    assert [f.name for f in frames] == ["0000.png", "0001.png"]
+    with Image.open(frames[0]) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels[16, 16].tolist() != pixels[0, 0].tolist() or style == "color"
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_render_writes_animations(suffix, ball, tmp_path):
+    out = tmp_path / f"turn{suffix}"
+    assert run("render", ball, "-o", out, "--frames", "3", "--size", "32", "--style", "normal") == 0
+    with Image.open(out) as image:
+        assert image.is_animated
+        assert image.n_frames in (2, 3)  # equal neighbours may be merged
+
+
+def test_render_refuses_what_it_cannot_do(ball, tmp_path, capsys):
+    assert run("render", ball, "-o", tmp_path / "a.mp4") == 2
+    assert run("render", ball, "-o", tmp_path / "a.gif", "--style", "oil") == 2
+    assert run("render", tmp_path / "none.glb", "-o", tmp_path / "a.gif") == 2
+    assert capsys.readouterr().err.count("iso3d: ") == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_and_doctor_know_the_embedded_bundle(capsys):
+    assert run("models", "list") == 0
+    assert "tiny" in capsys.readouterr().out
+    assert run("doctor") == 0
+    said = capsys.readouterr().out
+    assert "intact" in said
+    assert "torch" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_killed_run_resumes_and_an_interrupt_ends_with_130(tmp_path):
+    out, state = tmp_path / "rocket.glb", tmp_path / ".rocket.glb.resume"
+    command = [sys.executable, "-m", "iso3d_core", "generate", ROCKET, "-o", str(out), "--preset", "fast"]
+
+    def start_and_wait_for_a_checkpoint(*extra):
+        process = subprocess.Popen([*command, *extra], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        limit = time.monotonic() + 120
+        while not list(state.glob("*.pt")) and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)
+        return process
+
+    killed = start_and_wait_for_a_checkpoint()
+    killed.kill()
+    killed.communicate()
+    assert not out.exists()
+    assert list(state.glob("*.pt"))
+    interrupted = start_and_wait_for_a_checkpoint("--resume")
+    time.sleep(6)  # let it come up, so that the interrupt meets the work and not the imports
+    if interrupted.poll() is None:
+        interrupted.send_signal(signal.SIGINT)
+    _, said = interrupted.communicate(timeout=60)
+    assert interrupted.returncode in (130, 0), said
+    if interrupted.returncode == 130:
+        assert b"Traceback" not in said
+        assert not out.exists()
+        assert subprocess.run([*command, "--resume"], capture_output=True, check=False).returncode == 0
+    assert out.exists()
+    assert not state.exists()
+    assert not list(tmp_path.glob("*.part"))
+    assert os.path.getsize(out) > 10_000

@@ -1,0 +1,138 @@
+"""The main job on the embedded bundle, in a preset short enough for a test."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from iso3d_core import Cancelled, InputError, Reference, generate, load_reference
+from iso3d_core.cameras import even_azimuths, orbit
+from iso3d_core.config import PRESETS, MeshConfig, preset
+from iso3d_core.methods.isotropic3d import foreground, visual_hull
+from iso3d_core.pipeline import UnfamiliarImage
+from iso3d_core.priors.multiview import MultiViewPrior
+from iso3d_core.weights import find_bundle
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def short(name="default", seed=0):
+    """A preset's shape with a few steps of each stage."""
+    config = preset(name, seed=seed)
+    warm = config.warm_start and replace(config.warm_start, sheets=1, sampling_steps=4, steps=12, rays=1024)
+    mesh = MeshConfig(resolution=32, threshold=1.0, faces=800, texture=64)
+    return replace(config, warm_start=warm, stage=replace(config.stage, steps=3), mesh=mesh)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return MultiViewPrior.load("tiny", "cpu")
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return load_reference(EXAMPLES / "rocket.png")
+
+
+def test_the_embedded_bundle_is_intact_and_small():
+    bundle = find_bundle("tiny")
+    assert bundle.broken_files() == []
+    assert bundle.parts == ["clip", "multiview", "vae"]
+    assert bundle.size_bytes < 25e6
+
+
+def test_every_example_is_an_image_the_loader_takes():
+    names = sorted(p.name for p in EXAMPLES.glob("*.png"))
+    assert "rocket.png" in names
+    for name in names:
+        assert load_reference(EXAMPLES / name).rgba.shape == (4, 256, 256)
+
+
+@pytest.mark.parametrize("name", list(PRESETS["tiny"]))
+def test_each_preset_gives_a_closed_textured_mesh(prior, reference, name, tmp_path):
+    stages = []
+    mesh = generate(reference, short(name), lambda p: stages.append(p.stage), prior)
+    assert mesh.texture is not None
+    assert mesh.texture.shape == (64, 64, 3)
+    assert mesh.metadata["preset"] == name
+    assert mesh.metadata["bundle"] == "tiny"
+    path = mesh.save(tmp_path / "rocket.glb")
+    loaded = trimesh.load(path, force="mesh", process=False)
+    welded = trimesh.Trimesh(loaded.vertices, loaded.faces, process=True)
+    assert welded.is_watertight
+    assert welded.volume > 0
+    assert np.abs(loaded.vertices).max() <= 1.0 + 1e-6
+    expected = ["mesh", "done"] if name == "fast" else ["optimise", "mesh", "done"]
+    assert [s for i, s in enumerate(stages) if s not in stages[:i]][-len(expected) :] == expected
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(prior, reference, tmp_path):
+    files = [
+        generate(reference, short(seed=seed), prior=prior).save(tmp_path / f"{i}.glb").read_bytes()
+        for i, seed in enumerate((5, 5, 6))
+    ]
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+@pytest.mark.parametrize("stop_at", [("warm start", 7), ("optimise", 2)])
+def test_stopped_anywhere_it_resumes_to_the_same_bytes(prior, reference, tmp_path, stop_at):
+    config = short(seed=1)
+    whole = generate(reference, config, prior=prior).save(tmp_path / "whole.glb").read_bytes()
+
+    def stop(progress):
+        if (progress.stage, progress.step) == stop_at:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        generate(reference, config, stop, prior, tmp_path / "state")
+    mesh = generate(reference, config, None, prior, tmp_path / "state", resume=True)
+    assert mesh.save(tmp_path / "resumed.glb").read_bytes() == whole
+
+
+def test_previews_are_images(prior, reference):
+    previews = []
+
+    def look(progress):
+        if progress.preview is not None and progress.step == 2:
+            previews.append(progress.preview())
+
+    generate(reference, short(), look, prior)
+    assert len(previews) == 3  # views, warm start, optimise
+    for image in previews:
+        assert image.shape == (4, 3, 64, 64)
+        assert 0 <= float(image.min()) <= float(image.max()) <= 1 + 1e-5
+
+
+def test_noise_is_far_from_everything_trained_on_and_a_rocket_is_not(prior, reference, recwarn):
+    generator = torch.Generator().manual_seed(0)
+    noise = Reference(torch.cat([torch.rand(3, 256, 256, generator=generator), torch.ones(1, 256, 256)]), "noise")
+    with pytest.warns(UnfamiliarImage, match="noise: this image is unlike everything"):
+        mesh = generate(noise, short("fast"), prior=prior)
+    assert len(mesh.metadata["warnings"]) == 1
+    assert generate(reference, short("fast"), prior=prior).metadata["warnings"] == []
+
+
+def test_an_unknown_method_is_refused(reference, prior):
+    with pytest.raises(InputError, match="unknown method 'magic'; use one of isotropic3d"):
+        generate(reference, replace(short(), method="magic"), prior=prior)
+
+
+def test_the_visual_hull_of_a_ball_is_the_ball_grown_by_the_margin():
+    cameras = orbit(even_azimuths(12), 10.0)
+    # A ball of radius r is seen by a camera at distance d under the angle asin(r / d).
+    size, radius, distance = 64, 0.6, 3.4
+    half = np.tan(np.deg2rad(35 / 2))
+    seen = np.tan(np.arcsin(radius / distance)) / half * size / 2  # pixels
+    y, x = np.mgrid[:size, :size] + 0.5 - size / 2
+    views = torch.ones(12, 3, size, size)
+    views[:, :, torch.from_numpy(np.hypot(x, y) < seen)] = 0.2
+    grid = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    inside = visual_hull(grid, cameras, foreground(views), votes=1.0)
+    from_center = grid.norm(dim=1)
+    assert bool(inside[from_center < radius].all())
+    around = grid[:, 2].abs() < 0.3  # the views go around the equator: above and below, the hull is larger
+    assert not bool(inside[around & (from_center > radius + 0.2)].any())
