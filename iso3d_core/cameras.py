@@ -116,6 +116,16 @@ def project(points: Tensor, camera: Cameras) -> Tensor:
     return torch.stack([local[:, 0], -local[:, 1]], dim=-1) / (-local[:, 2:] * half)
 
 
+def spherical_harmonics(directions: Tensor) -> Tensor:
+    """Real spherical harmonics up to degree 2 of unit vectors [..., 3], each of unit mean square: [..., 9]."""
+    x, y, z = directions.unbind(-1)
+    values = [
+        torch.ones_like(x), 3**0.5 * x, 3**0.5 * y, 3**0.5 * z, 15**0.5 * x * y, 15**0.5 * y * z,
+        5**0.5 / 2 * (3 * z * z - 1), 15**0.5 * x * z, 15**0.5 / 2 * (x * x - y * y),
+    ]  # fmt: skip
+    return torch.stack(values, dim=-1)
+
+
 def unit_sphere_matrix(cameras: Cameras) -> Tensor:
     """``[V, 16]`` camera condition: camera-to-world with its centre moved to the unit sphere, row-major.
 

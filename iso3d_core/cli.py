@@ -6,128 +6,16 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 import tyro
-from tyro.conf import Positional, arg
 
-from .types import Cancelled, InputError, OnProgress, Progress
+from .bars import Bars
+from .commands import COMMANDS, Doctor, Evaluate, Generate, Models, Render, Train, Views
+from .types import Cancelled, InputError, Progress
 
 OK, BAD_INPUT, CANCELLED = 0, 2, 130
-Out = Annotated[Path, arg(aliases=["-o"])]
-
-
-@dataclass(frozen=True)
-class Generate:
-    """Make one textured mesh from each image."""
-
-    images: Positional[tuple[Path, ...]]
-    """Images of one object each; a transparent background helps."""
-    out: Out
-    """File (.glb, .obj, .ply or .stl); a folder for several images."""
-    preset: str = "default"
-    """fast, default, quality or paper."""
-    seed: int = 0
-    bundle: str = "tiny"
-    """Name or folder of the bundle of networks."""
-    device: str = "auto"
-    resume: bool = False
-    """Go on from where an interrupted run of the same image, seed and preset stopped."""
-    preview: Path | None = None
-    """PNG rewritten every few seconds with the current views."""
-    method: str = "isotropic3d"
-
-
-@dataclass(frozen=True)
-class Views:
-    """Sample the views of one image and write them side by side as PNG."""
-
-    image: Positional[Path]
-    out: Out
-    views: int = 4
-    """1 to 16, evenly spread over the circle."""
-    elevation: float = 15.0
-    start_azimuth: float = 0.0
-    steps: int = 25
-    guidance: float | None = None
-    """Classifier-free guidance scale; the bundle's own by default."""
-    seed: int = 0
-    bundle: str = "tiny"
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Render:
-    """Render a turntable of a mesh file: PNG frames in a folder, or one animated .webp or .gif, or a .png sheet."""
-
-    mesh: Positional[Path]
-    out: Out
-    frames: int = 36
-    elevation: float = 15.0
-    size: int = 256
-    style: str = "color"
-    """color, clay, normal, depth or mask."""
-    transparent: bool = False
-    seconds: float = 3.0
-    """Of one turn, for animations."""
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Score generated meshes against held-out procedural objects whose solid is known exactly."""
-
-    on: Positional[str] = "world"
-    preset: str = "default"
-    objects: int = 36
-    first: int = 0
-    seed: int = 0
-    bundle: str = "tiny"
-    device: str = "auto"
-    save: Path | None = None
-    """Folder for the references and meshes."""
-
-
-@dataclass(frozen=True)
-class Models:
-    """List the bundles on this machine."""
-
-    action: Positional[str] = "list"
-
-
-@dataclass(frozen=True)
-class Doctor:
-    """Report versions, devices, backends and whether the bundles are intact."""
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a part of a bundle: data, vae, clip, views or bundle, in this order."""
-
-    part: Positional[str]
-    work: Path
-    """Folder for data and checkpoints."""
-    objects: int = 12_000
-    size: int = 64
-    steps: int | None = None
-    batch: int | None = None
-    learning_rate: float | None = None
-    stage: int = 1
-    """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Of `bundle`: the folder to write."""
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "generate": Generate,
-    "views": Views,
-    "render": Render,
-    "eval": Evaluate,
-    "models": Models,
-    "doctor": Doctor,
-    "train": Train,
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -177,7 +65,8 @@ def run_generate(c: Generate) -> int:
         state = files.checkpoint_folder(target)
         with Bars(c.preview) as bars:
             try:
-                mesh = generate(reference, config, bars.show, prior, state, c.resume)
+                field_path = target.with_suffix(".field.safetensors") if c.keep_field else None
+                mesh = generate(reference, config, bars.show, prior, state, c.resume, field_path)
             except (KeyboardInterrupt, Cancelled):
                 if state.exists():
                     print(f"iso3d: stopped; the same command with --resume goes on from {state}", file=sys.stderr)
@@ -217,6 +106,7 @@ def run_views(c: Views) -> int:
 def run_render(c: Render) -> int:
     from . import files
     from .cameras import even_azimuths, orbit
+    from .fields.scene import SUFFIX, Scene
     from .mesh.export import load_mesh
     from .render.raster import STYLES, render_mesh
 
@@ -226,14 +116,19 @@ def run_render(c: Render) -> int:
         raise InputError(f"--frames must be 1 to 1000 and --size 8 to 4096, got {c.frames} and {c.size}")
     if abs(c.elevation) > 85:
         raise InputError(f"--elevation must be -85 to 85 degrees, got {c.elevation}")
-    files.check_writable(c.out)
-    mesh = files.fit_into_ball(load_mesh(c.mesh))
+    files.check_turntable(c.out)
     cameras = orbit(even_azimuths(c.frames), c.elevation)
+    if c.mesh.suffix == SUFFIX:
+        scene = Scene.load(c.mesh)
+        draw = lambda camera: scene.view(camera, c.size, c.style)[0]  # noqa: E731
+    else:
+        mesh = files.fit_into_ball(load_mesh(c.mesh))
+        background = None if c.transparent else (1.0, 1.0, 1.0)
+        draw = lambda camera: render_mesh(mesh, camera, c.size, c.style, background)[0]  # noqa: E731
     frames = []
     with Bars(None) as bars:
         for i in range(c.frames):
-            background = None if c.transparent else (1.0, 1.0, 1.0)
-            frames.append(render_mesh(mesh, cameras[i], c.size, c.style, background)[0])
+            frames.append(draw(cameras[i]))
             bars.show(Progress("render", i + 1, c.frames))
     files.write_turntable(frames, c.out, c.seconds, c.transparent)
     print(f"{c.out}  {c.frames} frames of {c.size} px")
@@ -307,45 +202,6 @@ RUN: dict[type, Callable[[Any], int]] = {
     Doctor: run_doctor, Train: run_train,
 }  # fmt: skip
 
-
-@dataclass
-class Bars:
-    """One progress bar a stage, with rate and time left, and the preview file."""
-
-    preview: Path | None
-    seconds: float = 0.0
-    _bar: Any = None
-    _stage: str = ""
-    _shown: float = field(default=0.0)
-
-    def __enter__(self) -> Bars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, progress: Progress) -> None:
-        import time
-
-        from tqdm import tqdm
-
-        if progress.stage == "done":
-            self.seconds = progress.values["seconds"]
-            return
-        if progress.stage != self._stage:
-            self.__exit__()
-            self._stage = progress.stage
-            self._bar = tqdm(total=progress.total, desc=f"{progress.stage:10s}", file=sys.stderr, leave=True)
-        self._bar.update(progress.step - self._bar.n)
-        if self.preview is not None and progress.preview is not None and time.monotonic() - self._shown > 3:
-            from . import files
-
-            files.write_sheet(progress.preview(), self.preview)
-            self._shown = time.monotonic()
-
-
-_: OnProgress = Bars(None).show
 
 if __name__ == "__main__":
     sys.exit(main())

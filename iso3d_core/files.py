@@ -73,6 +73,13 @@ def write_sheet(images: Tensor, path: Path) -> None:
     _save(path, lambda file: Image.fromarray(row).save(file, format="PNG"))
 
 
+def check_turntable(out: Path) -> None:
+    """Raise InputError before the rendering if ``out`` could not hold a turntable."""
+    if out.suffix.lower() not in ("", ".webp", ".gif", ".png"):
+        raise InputError(f"cannot write {out.suffix!r} files; use .webp, .gif, .png or a folder")
+    check_writable(out if out.suffix else out / "0000.png")
+
+
 def write_turntable(frames: list[Tensor], out: Path, seconds: float, transparent: bool) -> None:
     """Frames [4, H, W]: an animation for .webp and .gif, a sheet for .png, numbered PNGs in a folder otherwise."""
     from PIL import Image
@@ -89,8 +96,6 @@ def write_turntable(frames: list[Tensor], out: Path, seconds: float, transparent
     elif suffix == ".png":
         row = Image.fromarray(np.concatenate([np.asarray(p) for p in pictures], axis=1))
         _save(out, lambda file: row.save(file, format="PNG"))
-    elif suffix:
-        raise InputError(f"cannot write {suffix!r} files; use .webp, .gif, .png or a folder")
     else:
         for i, picture in enumerate(pictures):
             _save(out / f"{i:04d}.png", lambda file, picture=picture: picture.save(file, format="PNG"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from .methods.isotropic3d import Scene
+    from .fields.scene import Scene
     from .priors.multiview import MultiViewPrior
 
 
@@ -35,6 +35,7 @@ def generate(
     prior: MultiViewPrior | None = None,
     checkpoint_folder: str | Path | None = None,
     resume: bool = False,
+    keep_field: str | Path | None = None,
 ) -> Mesh:
     """One image -> one textured mesh.
 
@@ -42,6 +43,7 @@ def generate(
     config : a `GenerateConfig` or the name of a preset
     prior : a loaded bundle to reuse; None loads ``config.bundle``
     checkpoint_folder : where to keep the state while optimising; with ``resume`` the work goes on from there
+    keep_field : a .safetensors file to write the optimised field to
     Raises InputError for what cannot be used, and lets `Cancelled` from ``on_progress`` through.
     Warns with `UnfamiliarImage` when the embedding is far from everything the bundle was trained on.
     """
@@ -62,6 +64,8 @@ def generate(
     if checkpoint_folder is not None:
         checkpoints = Checkpoints(Path(checkpoint_folder), work_key(config, embedding), resume=resume)
     scene = methods[config.method](prior, embedding, config, on_progress, checkpoints)
+    if keep_field is not None:
+        scene.save(Path(keep_field))
     mesh = export_ready(scene, config, on_progress)
 
     metadata = {

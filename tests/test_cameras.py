@@ -10,6 +10,7 @@ from iso3d_core.cameras import (
     orbit,
     project,
     rays,
+    spherical_harmonics,
     unit_sphere_matrix,
 )
 
@@ -142,3 +143,16 @@ def test_gltf_has_y_up_and_the_reference_view_in_front():
     assert np.array_equal(WORLD_TO_GLTF @ [1, 2, 3], [2, 3, 1])
     assert np.array_equal(WORLD_TO_GLTF @ [1, 0, 0], [0, 0, 1])  # towards the reference camera: glTF's front
     assert np.array_equal(WORLD_TO_GLTF @ [0, 0, 1], [0, 1, 0])  # up
+
+
+def test_spherical_harmonics_are_orthonormal_over_the_sphere():
+    # A product rule that is exact for polynomials of the degree of the products, 4.
+    z, weight = np.polynomial.legendre.leggauss(5)
+    azimuth = np.arange(10) * (2 * np.pi / 10)
+    zz, aa = np.meshgrid(z, azimuth, indexing="ij")
+    r = np.sqrt(1 - zz**2)
+    points = torch.from_numpy(np.stack([r * np.cos(aa), r * np.sin(aa), zz], axis=-1)).reshape(-1, 3)
+    weights = torch.from_numpy(np.repeat(weight, 10) / (2 * 10))  # they sum to 1
+    values = spherical_harmonics(points)
+    gram = torch.einsum("n,ni,nj->ij", weights, values, values)
+    torch.testing.assert_close(gram, torch.eye(9, dtype=gram.dtype), atol=1e-12, rtol=0)

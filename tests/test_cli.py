@@ -136,6 +136,22 @@ def test_render_writes_frames(style, ball, tmp_path):
     assert pixels[16, 16].tolist() != pixels[0, 0].tolist() or style == "color"
 
 
+@pytest.mark.parametrize("style", ["color", "normal", "depth", "mask"])
+def test_render_takes_a_field(style, tmp_path):
+    from iso3d_core.config import preset
+    from iso3d_core.fields.scene import Scene
+
+    config = preset("paper")
+    Scene(config.field, config.render).save(tmp_path / "blob.field.safetensors")
+    out = tmp_path / "sheet.png"
+    field = tmp_path / "blob.field.safetensors"
+    assert run("render", field, "-o", out, "--frames", "2", "--size", "32", "--style", style) == 0
+    with Image.open(out) as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (32, 64, 3)
+    assert len(np.unique(pixels)) > 2
+
+
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
 def test_render_writes_animations(suffix, ball, tmp_path):
     out = tmp_path / f"turn{suffix}"

@@ -11,52 +11,17 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras, even_azimuths, orbit, project, rays
 from ..config import CameraConfig, GenerateConfig, LightConfig, Stage, WarmStart
-from ..fields.hashgrid import HashGridField
+from ..fields.scene import Scene
 from ..fit import Checkpoints, fit
 from ..losses import distill, opacity_entropy, orientation_loss, sds_target, x0_target
 from ..priors.multiview import MultiViewPrior
-from ..render.volume import Occupancy, Shading, render, trace
+from ..render.volume import Shading, render, trace
 from ..schedules import milestone
 from ..types import OnProgress, Progress
 
 
-class Scene(torch.nn.Module):
-    """The field and its occupancy grid: everything a checkpoint must hold."""
-
-    def __init__(self, config: GenerateConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.field = HashGridField(config.field, seed=config.seed)
-        r = config.render
-        self.occupancy = Occupancy(r.occupancy, r.occupancy_threshold, r.occupancy_decay, r.samples)
-
-    def parameter_groups(self, rates: Stage | WarmStart) -> list[dict]:
-        return self.field.parameter_groups(rates.learning_rate_grid, rates.learning_rate_mlp)
-
-    def density(self, points: Tensor) -> Tensor:
-        """World points [N, 3] -> density [N], 0 where the occupancy grid forbids any."""
-        return self.field.density(points) * self.occupancy.permits(points)
-
-    @torch.no_grad()
-    def surface_color(self, points: Tensor, step: float = 0.015, samples: int = 5) -> Tensor:
-        """Base color [N, 3] seen at surface points [N, 3] from outside: composited over a short way inwards.
-
-        At the isosurface itself the field is still thin, and its color there was hardly ever seen.
-        """
-        inwards = -self.field.normals(points)
-        color, left = torch.zeros_like(points), torch.ones_like(points[:, :1])
-        for i in range(samples):
-            density, albedo = self.field(points + inwards * (step * i))
-            alpha = 1 - torch.exp(-density * step)[:, None] if i < samples - 1 else torch.ones_like(left)
-            color += left * alpha * albedo
-            left = left * (1 - alpha)
-        return color
-
-    @torch.no_grad()
-    def preview(self, size: int = 64) -> Tensor:
-        """Four views [4, 3, size, size] of base color, for people."""
-        cameras = orbit(even_azimuths(4), 15.0).to(self.field.table.device)
-        return render(self.field, cameras, size, self.config.render.samples, self.occupancy).rgb
+def parameter_groups(scene: Scene, rates: Stage | WarmStart) -> list[dict]:
+    return scene.field.parameter_groups(rates.learning_rate_grid, rates.learning_rate_mlp)
 
 
 def optimise(
@@ -67,17 +32,17 @@ def optimise(
     checkpoints: Checkpoints | None = None,
 ) -> Scene:
     """embedding [1, 1, D] -> an optimised scene: an optional warm start on sampled views, then SDS."""
-    scene = Scene(config).to(prior.device)
+    scene = Scene(config.field, config.render, config.seed).to(prior.device)
     if config.warm_start is not None:
         cameras, views = sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
         warm = photometric_objective(scene, cameras, views, config)
         fit(
-            scene, scene.parameter_groups(config.warm_start), warm, config.warm_start.steps, config.seed, "warm start",
+            scene, parameter_groups(scene, config.warm_start), warm, config.warm_start.steps, config.seed, "warm start",
             on_progress, scene.preview, checkpoints,
         )  # fmt: skip
     objective = sds_objective(scene, prior, embedding, config)
     fit(
-        scene, scene.parameter_groups(config.stage), objective, config.stage.steps, config.seed, "optimise",
+        scene, parameter_groups(scene, config.stage), objective, config.stage.steps, config.seed, "optimise",
         on_progress, scene.preview, checkpoints,
     )  # fmt: skip
     return scene

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..cameras import spherical_harmonics
+
 
 class FoldViews:
     """Attention processor: in self-attention, the views of one object attend to each other (MVDream, section 3.1).
@@ -69,6 +71,16 @@ def with_views(unet: Any, views: int) -> Any:
     return unet
 
 
+def steer(embedding: Tensor, cameras: Tensor) -> Tensor:
+    """The embedding times each spherical harmonic of the viewing direction: [N, 1, D], [N, 16] -> [N, 1, 9 * D].
+
+    What a view shows depends on the product of what the object is and where it is seen from. A small UNet is slow
+    to find that product from the two given apart; diffusers' own input projection learns from it at once.
+    """
+    direction = cameras.unflatten(-1, (4, 4))[:, :3, 3]  # [N, 3], the camera's centre on the unit sphere
+    return (spherical_harmonics(direction)[:, None, :, None] * embedding[:, :, None, :]).flatten(-2)
+
+
 def predict(unet: Any, latents: Tensor, t: Tensor, embedding: Tensor, cameras: Tensor) -> Tensor:
     """One forward pass over groups of views.
 
@@ -76,10 +88,13 @@ def predict(unet: Any, latents: Tensor, t: Tensor, embedding: Tensor, cameras: T
     embedding [B, 1, D]; cameras [B, V, 16] -> the network's output [B, V, C, h, w]
     """
     b, v = latents.shape[:2]
+    context = embedding.repeat_interleave(v, dim=0)  # [(b v), 1, D]
+    if getattr(unet.config, "encoder_hid_dim_type", None) == "text_proj":
+        context = steer(context, cameras.flatten(0, 1))
     out = with_views(unet, v)(
         latents.flatten(0, 1),
         t.flatten(),
-        encoder_hidden_states=embedding.repeat_interleave(v, dim=0),
+        encoder_hidden_states=context,
         class_labels=cameras.flatten(0, 1),
     ).sample
     return out.unflatten(0, (b, v))

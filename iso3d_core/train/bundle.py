@@ -19,7 +19,7 @@ from .data import ViewSet, build
 from .world import HELD_OUT_SEED, Light
 
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
-BANK = 512
+BANK = 256
 LATENT_CHANNELS = 4
 
 

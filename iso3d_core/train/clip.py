@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cameras import unit_sphere_matrix
+from ..priors.attention import steer
 from ..priors.clip import WordTokenizer, make_clip
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
@@ -48,7 +49,7 @@ class ViewDecoder(nn.Module):
 
     def __init__(self, dim: int, channels: int) -> None:
         super().__init__()
-        self.first = nn.Linear(dim + 16, 128 * 16)
+        self.first = nn.Linear(dim * 9, 128 * 16)
         self.body = nn.Sequential(
             nn.GroupNorm(8, 128), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(128, 128, 3, padding=1),
             nn.GroupNorm(8, 128), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(128, 64, 3, padding=1),
@@ -56,7 +57,7 @@ class ViewDecoder(nn.Module):
         )  # fmt: skip
 
     def forward(self, embedding: Tensor, cameras: Tensor) -> Tensor:
-        x = self.first(torch.cat([embedding, cameras], dim=-1)).unflatten(-1, (128, 4, 4))
+        x = self.first(steer(embedding[:, None], cameras)[:, 0]).unflatten(-1, (128, 4, 4))
         return self.body(x.contiguous(memory_format=torch.channels_last))
 
 

@@ -24,7 +24,8 @@ from .loop import Batch, TrainConfig, train
 SINGLE_VIEW, DROPOUT = 0.3, 0.1
 
 TINY: dict[str, Any] = {
-    "sample_size": 16, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 256,
+    "sample_size": 16, "in_channels": 4, "out_channels": 4,
+    "encoder_hid_dim": 9 * 256, "encoder_hid_dim_type": "text_proj", "cross_attention_dim": 128,
     "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2, 3),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),

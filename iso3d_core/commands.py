@@ -1,0 +1,125 @@
+"""What each command of the command line takes, as dataclasses that tyro reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+Out = Annotated[Path, arg(aliases=["-o"])]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Make one textured mesh from each image."""
+
+    images: Positional[tuple[Path, ...]]
+    """Images of one object each; a transparent background helps."""
+    out: Out
+    """File (.glb, .obj, .ply or .stl); a folder for several images."""
+    preset: str = "default"
+    """fast, default, quality or paper."""
+    seed: int = 0
+    bundle: str = "tiny"
+    """Name or folder of the bundle of networks."""
+    device: str = "auto"
+    resume: bool = False
+    """Go on from where an interrupted run of the same image, seed and preset stopped."""
+    preview: Path | None = None
+    """PNG rewritten every few seconds with the current views."""
+    method: str = "isotropic3d"
+    keep_field: bool = False
+    """Also write the optimised radiance field, as <name>.field.safetensors, for `iso3d render`."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Sample the views of one image and write them side by side as PNG."""
+
+    image: Positional[Path]
+    out: Out
+    views: int = 4
+    """1 to 16, evenly spread over the circle."""
+    elevation: float = 15.0
+    start_azimuth: float = 0.0
+    steps: int = 25
+    guidance: float | None = None
+    """Classifier-free guidance scale; the bundle's own by default."""
+    seed: int = 0
+    bundle: str = "tiny"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Render:
+    """Render a turntable of a mesh or field: PNG frames in a folder, or one animated .webp or .gif, or a .png sheet."""
+
+    mesh: Positional[Path]
+    out: Out
+    frames: int = 36
+    elevation: float = 15.0
+    size: int = 256
+    style: str = "color"
+    """color, clay, normal, depth or mask."""
+    transparent: bool = False
+    seconds: float = 3.0
+    """Of one turn, for animations."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score generated meshes against held-out procedural objects whose solid is known exactly."""
+
+    on: Positional[str] = "world"
+    preset: str = "default"
+    objects: int = 36
+    first: int = 0
+    seed: int = 0
+    bundle: str = "tiny"
+    device: str = "auto"
+    save: Path | None = None
+    """Folder for the references and meshes."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the bundles on this machine."""
+
+    action: Positional[str] = "list"
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Report versions, devices, backends and whether the bundles are intact."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a part of a bundle: data, vae, clip, views or bundle, in this order."""
+
+    part: Positional[str]
+    work: Path
+    """Folder for data and checkpoints."""
+    objects: int = 12_000
+    size: int = 64
+    steps: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    stage: int = 1
+    """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Of `bundle`: the folder to write."""
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "generate": Generate,
+    "views": Views,
+    "render": Render,
+    "eval": Evaluate,
+    "models": Models,
+    "doctor": Doctor,
+    "train": Train,
+}
