@@ -41,11 +41,8 @@ class Bars:
             self._stage = progress.stage
             self._bar = tqdm(total=progress.total, desc=f"{progress.stage:10s}", file=sys.stderr, leave=True)
         self._bar.update(progress.step - self._bar.n)
-        if (
-            self.preview is not None
-            and progress.preview is not None
-            and time.monotonic() - self._shown > PREVIEW_SECONDS
-        ):
+        due = time.monotonic() - self._shown > PREVIEW_SECONDS
+        if self.preview is not None and progress.preview is not None and due:
             from . import files
 
             files.write_sheet(progress.preview(), self.preview)

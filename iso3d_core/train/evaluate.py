@@ -121,8 +121,8 @@ def compare_volume(obj: WorldObject, mesh: Mesh, surface: np.ndarray) -> tuple[f
         turned = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
         rows = slice(None) if degrees == 0 else coarse
         found = inside(grid[rows] @ turned * mesh_scale + mesh_center)
-        union = np.count_nonzero(found | solid[rows])
-        ious.append(np.count_nonzero(found & solid[rows]) / max(union, 1))
+        union = int(np.count_nonzero(found | solid[rows]))
+        ious.append(int(np.count_nonzero(found & solid[rows])) / max(union, 1))
         distances.append(chamfer(points @ turned.T, surface) if ious[-1] == max(ious) else np.inf)
     return ious[0], max(ious), distances[0], min(distances)
 
