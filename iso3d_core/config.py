@@ -183,8 +183,8 @@ _TINY = GenerateConfig(
     light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7)),
     warm_start=WarmStart(),
     stage=Stage(
-        steps=60, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.5, 0.05, 60), t_max=Ramp(0.6, 0.15, 60),
-        guidance_scale=3.0, lambda_orient=Ramp(0.0, 1.0, 60), lambda_opacity=0.05,
+        steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.5, 0.05, 45), t_max=Ramp(0.6, 0.15, 45),
+        guidance_scale=3.0, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
     ),
     mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
 )  # fmt: skip

@@ -109,7 +109,7 @@ def photometric_objective(scene: Scene, cameras: Cameras, views: Tensor, config:
 
 def foreground(views: Tensor) -> Tensor:
     """[V, 3, H, W] on white -> soft mask [V, 1, H, W] in [0, 1]: a pixel clearly not white belongs to the object."""
-    return ((1 - views).amax(dim=1, keepdim=True) / 0.12 - 0.25).clamp(0, 1)
+    return ((1 - views).amax(dim=1, keepdim=True) / 0.08 - 0.4).clamp(0, 1)
 
 
 def visual_hull(points: Tensor, cameras: Cameras, mask: Tensor, votes: float) -> Tensor:

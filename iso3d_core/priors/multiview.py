@@ -45,7 +45,7 @@ class MultiViewPrior(nn.Module):
         super().__init__()
         self.clip, self.vae, self.unet = clip, vae, unet
         self.scheduler, self.info = scheduler, info
-        self.familiar: Tensor | None = None
+        self.familiar: dict[str, Tensor] | None = None
         self.requires_grad_(False).eval()
         self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.clone(), persistent=False)
         self._autocast: torch.dtype | None = None
@@ -75,9 +75,9 @@ class MultiViewPrior(nn.Module):
             raise InputError(f"bundle {bundle.name!r} cannot be loaded (damaged files: {broken}): {error}") from error
         fold_views(unet)
         prior = MultiViewPrior(clip, vae.float(), unet.float(), scheduler, bundle.info)
-        bank = bundle.folder / "clip" / "familiar.safetensors"
-        if bank.exists():
-            prior.familiar = load_file(bank)["embeddings"].float()
+        seen = bundle.folder / "clip" / "familiar.safetensors"
+        if seen.exists():
+            prior.familiar = {name: value.float() for name, value in load_file(seen).items()}
         return prior.place(device)
 
     def place(self, device: str = "auto") -> MultiViewPrior:
@@ -118,11 +118,11 @@ class MultiViewPrior(nn.Module):
         self.clip = None
 
     def strangeness(self, embedding: Tensor) -> float | None:
-        """1 - the cosine to the nearest embedding of the training set; None where the bundle does not know it."""
+        """Mahalanobis distance of the embedding's direction from those of the training set; None where unknown."""
         if self.familiar is None:
             return None
-        nearest = F.normalize(self.familiar, dim=-1) @ F.normalize(embedding.flatten().cpu(), dim=0)
-        return float(1 - nearest.max())
+        direction = F.normalize(embedding.flatten().cpu().float(), dim=0)
+        return float((self.familiar["whiten"] @ (direction - self.familiar["mean"])).norm())
 
     # ---- latents --------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from .data import ViewSet, build
 from .world import HELD_OUT_SEED, Light
 
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
-BANK = 256
 LATENT_CHANNELS = 4
 
 
@@ -28,7 +27,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     views = ViewSet(work / "data")
-    reports = {p: json.loads((work / p / "report.json").read_text()) for p in ("vae", "clip", "views1", "views2")}
+    reports = {p: read_report(work / p) for p in ("vae", "clip", "views1", "views2")}
     write_vae(work, part / "vae")
     limit = write_clip(work, views, part / "clip")
     write_views(work, part / "multiview")
@@ -54,6 +53,13 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     os.replace(part, out)
 
 
+def read_report(folder: Path) -> dict[str, float]:
+    """Final losses, hours, and the settings of one training."""
+    settings = json.loads((folder / "config.json").read_text())
+    report = json.loads((folder / "report.json").read_text())
+    return {**{name: settings[name] for name in ("steps", "batch", "learning_rate", "seed")}, **report}
+
+
 def _half(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
 
@@ -74,7 +80,7 @@ def write_vae(work: Path, folder: Path) -> None:
 
 
 def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
-    """The towers, the vocabulary and a bank of familiar embeddings; returns the limit of familiarity."""
+    """The towers, the vocabulary and what embeddings are familiar; returns the limit of familiarity."""
     words = clip.vocabulary(views.captions)
     _save(load_towers(work, words).clip.state_dict(), folder / "open_clip_model.safetensors")
     size = views.references.shape[2]
@@ -84,13 +90,20 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "vocabulary.json").write_text(json.dumps({"context_length": clip.CONTEXT, "words": words}) + "\n")
     embeddings = torch.load(work / "embeddings.pt", weights_only=True).float()
-    unit = F.normalize(embeddings[:, 0], dim=-1)
-    # Farthest-point order spreads the bank over what was seen, so that rare kinds are in it too.
-    bank = unit[farthest_points(unit, BANK)]
-    _save({"embeddings": bank}, folder / "familiar.safetensors")
-    others = F.normalize(embeddings[:, 1], dim=-1)
-    distance = 1 - (others @ bank.T).amax(dim=1)
-    return round(float(distance.quantile(0.999)) * 1.1, 3)
+    return write_familiar(F.normalize(embeddings.flatten(0, 1), dim=-1), folder)
+
+
+def write_familiar(directions: Tensor, folder: Path) -> float:
+    """Mean and whitening of the training embeddings' directions [N, D]; returns the limit of familiarity.
+
+    Nearest neighbours do not tell: in a small space even noise has a neighbour as near as an unseen object's.
+    """
+    mean = directions.mean(dim=0)
+    covariance = torch.cov(directions.T) + 1e-5 * torch.eye(len(mean))
+    whiten = torch.linalg.inv(torch.linalg.cholesky(covariance))  # |whiten (x - mean)| is the Mahalanobis distance
+    _save({"mean": mean, "whiten": whiten}, folder / "familiar.safetensors")
+    distance = ((directions - mean) @ whiten.T).norm(dim=-1)
+    return round(float(np.quantile(distance.numpy(), 0.999)) * 1.03, 2)
 
 
 def load_towers(work: Path, words: list[str]) -> clip.ClipTraining:
@@ -99,16 +112,6 @@ def load_towers(work: Path, words: list[str]) -> clip.ClipTraining:
     towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size), LATENT_CHANNELS)
     towers.load_state_dict(torch.load(work / "views1" / "towers.pt", weights_only=True))
     return towers
-
-
-def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Indices of ``count`` rows of [N, D], each the farthest from those before it; the first is row 0."""
-    chosen = [0]
-    nearest = (points - points[0]).square().sum(dim=1)
-    for _ in range(min(count, len(points)) - 1):
-        chosen.append(int(nearest.argmax()))
-        nearest = torch.minimum(nearest, (points - points[chosen[-1]]).square().sum(dim=1))
-    return torch.tensor(chosen)
 
 
 def write_views(work: Path, folder: Path) -> None:
