@@ -89,7 +89,7 @@ def predict(unet: Any, latents: Tensor, t: Tensor, embedding: Tensor, cameras: T
     """
     b, v = latents.shape[:2]
     context = embedding.repeat_interleave(v, dim=0)  # [(b v), 1, D]
-    if getattr(unet.config, "encoder_hid_dim_type", None) == "text_proj":
+    if getattr(unet, "encoder_hid_proj", None) is not None:
         context = steer(context, cameras.flatten(0, 1))
     out = with_views(unet, v)(
         latents.flatten(0, 1),

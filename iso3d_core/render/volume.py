@@ -163,7 +163,8 @@ def trace(
     middle = (starts + ends) / 2
     points = origins[rows, None] + middle[..., None] * directions[rows, None]  # [R, S, 3]
     alive = torch.ones_like(middle, dtype=torch.bool) if occupancy is None else occupancy.alive(points)
-    alive = _visible(field, points, starts, ends, alive)
+    # Drawing at random is optimising: there a sample that adds almost nothing is not worth its gradient.
+    alive = _visible(field, points, starts, ends, alive, EMPTY if generator is not None else 0.0)
     ray, positions = torch.nonzero(alive)[:, 0], points[alive]
 
     density, color = field(positions) if len(positions) else (points.new_zeros(0), points.new_zeros(0, 3))
@@ -194,10 +195,10 @@ def trace(
 
 
 @torch.no_grad()
-def _visible(field: RadianceField, points: Tensor, starts: Tensor, ends: Tensor, alive: Tensor) -> Tensor:
-    """``alive`` without empty samples and those behind a saturated surface: a pass without gradient pays for itself."""
+def _visible(field: RadianceField, points: Tensor, starts: Tensor, ends: Tensor, alive: Tensor, empty: float) -> Tensor:
+    """``alive`` without samples behind a saturated surface or thinner than ``empty``: a cheap pass without gradient."""
     if not bool(alive.any()):
         return alive
     optical = torch.zeros_like(starts).masked_scatter(alive, field.density(points[alive])) * (ends - starts)
     transmittance = torch.exp(-(optical.cumsum(dim=1) - optical))
-    return alive & (transmittance > SATURATED) & (optical > EMPTY)
+    return alive & (transmittance > SATURATED) & (optical >= empty)
