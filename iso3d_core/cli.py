@@ -188,10 +188,10 @@ def run_doctor(_: Doctor) -> int:
 
 
 def run_train(c: Train) -> int:
-    from .train.run import TrainOptions, run
+    from .train.run import run
 
     try:
-        run(c.part, TrainOptions(c.work, c.objects, c.size, c.steps, c.batch, c.learning_rate, c.stage, c.out))
+        run(c.part, c)
     except (ValueError, FileNotFoundError) as error:
         raise InputError(str(error)) from None
     return OK

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from .config import TrainOptions
+
 Out = Annotated[Path, arg(aliases=["-o"])]
 
 
@@ -96,22 +98,11 @@ class Doctor:
     """Report versions, devices, backends and whether the bundles are intact."""
 
 
-@dataclass(frozen=True)
-class Train:
-    """Train a part of a bundle: data, vae, clip, views or bundle, in this order."""
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainOptions):
+    """Train a part of a bundle: data, vae, clip, joint, views or bundle, in this order."""
 
     part: Positional[str]
-    work: Path
-    """Folder for data and checkpoints."""
-    objects: int = 12_000
-    size: int = 64
-    steps: int | None = None
-    batch: int | None = None
-    learning_rate: float | None = None
-    stage: int = 1
-    """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Of `bundle`: the folder to write."""
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from .schedules import Ramp
@@ -62,7 +63,7 @@ class LightConfig:
 
     albedo_chance : of showing plain albedo; textureless_chance : of showing shading alone; otherwise diffuse
     jitter : standard deviation of the light's direction around the camera; 0 puts it at ``offset`` from the camera
-    ambient : range
+    ambient : range; strength : of all the light, 0..1
     """
 
     start: float = 0.5
@@ -71,6 +72,7 @@ class LightConfig:
     jitter: float = 1.0
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     ambient: tuple[float, float] = (0.0, 1.0)
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ _TINY = GenerateConfig(
     field=FieldConfig(3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=10.0, blob_radius=1.0),
     render=RenderConfig(samples=48),
     cameras=CameraConfig(elevation_deg=(-5.0, 35.0)),
-    light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7)),
+    light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7), strength=0.9),
     warm_start=WarmStart(),
     stage=Stage(
         steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.5, 0.05, 45), t_max=Ramp(0.6, 0.15, 45),
@@ -224,6 +226,29 @@ PRESETS: dict[str, dict[str, GenerateConfig]] = {
         "paper": replace(_PAPER, bundle="isotropic3d"),
     },
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a part of a bundle is trained; None leaves the part's own setting."""
+
+    work: Path
+    """Folder of data and checkpoints, outside any repository."""
+    objects: int = 12_000
+    """Objects rendered for training."""
+    size: int = 64
+    """Image side in pixels."""
+    steps: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    start: str | None = None
+    """A bundle's name or folder, whose CLIP towers and UNet `clip` and `joint` go on from."""
+    compile: bool = False
+    """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
+    stage: int = 1
+    """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
+    out: Path | None = None
+    """Of `bundle`: the folder to write."""
 
 
 def preset(name: str, bundle: str = "tiny", seed: int = 0) -> GenerateConfig:

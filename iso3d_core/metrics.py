@@ -65,6 +65,25 @@ def normalise(vertices: np.ndarray) -> tuple[np.ndarray, float]:
     return (low + high) / 2, float(np.linalg.norm(high - low))
 
 
+def box_points(side: int, bound: float | tuple[np.ndarray, np.ndarray] = 1.0, seed: int = 0) -> np.ndarray:
+    """[side^3, 3] points of a box, one at random in each cell of a regular grid, always the same for a seed.
+
+    bound : half the side of a cube around the origin, or the box's (low, high) corners
+    """
+    low, high = bound if isinstance(bound, tuple) else (np.full(3, -bound), np.full(3, bound))
+    cells = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    jitter = np.random.default_rng(seed).random(cells.shape)
+    return np.asarray(low) + (cells + jitter) / side * (np.asarray(high) - np.asarray(low))
+
+
+def overlap(inside_a: np.ndarray, inside_b: np.ndarray) -> float:
+    """Intersection over union of two boolean arrays of one shape; ValueError where both are empty."""
+    union = np.count_nonzero(inside_a | inside_b)
+    if union == 0:
+        raise ValueError("neither solid has a point in the box; give a bound that covers them")
+    return np.count_nonzero(inside_a & inside_b) / union
+
+
 def occupancy_iou(
     contains_a: Contains,
     contains_b: Contains,
@@ -74,20 +93,11 @@ def occupancy_iou(
 ) -> float:
     """Volume intersection over union of two solids, by stratified sampling of a box that covers both.
 
-    count : about how many samples: one at random in each cell of a regular grid
-    bound : half the side of a cube around the origin, or the box's (low, high) corners
+    count : about how many samples; bound : as in `box_points`
     Raises ValueError if neither solid has a sample, which means that the box misses them.
     """
-    low, high = bound if isinstance(bound, tuple) else (np.full(3, -bound), np.full(3, bound))
-    side = max(1, round(count ** (1 / 3)))
-    cells = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    jitter = np.random.default_rng(seed).random(cells.shape)
-    points = np.asarray(low) + (cells + jitter) / side * (np.asarray(high) - np.asarray(low))
-    a, b = (np.asarray(inside(points), bool) for inside in (contains_a, contains_b))
-    union = np.count_nonzero(a | b)
-    if union == 0:
-        raise ValueError(f"neither solid has a point in the box from {low} to {high}; give a bound that covers them")
-    return np.count_nonzero(a & b) / union
+    points = box_points(max(1, round(count ** (1 / 3))), bound, seed)
+    return overlap(*(np.asarray(inside(points), bool) for inside in (contains_a, contains_b)))
 
 
 def mesh_contains(vertices: np.ndarray, faces: np.ndarray) -> Contains:

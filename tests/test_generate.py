@@ -11,9 +11,9 @@ import trimesh
 from iso3d_core import Cancelled, InputError, Reference, generate, load_reference
 from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.config import PRESETS, MeshConfig, preset
-from iso3d_core.methods.isotropic3d import foreground, visual_hull
+from iso3d_core.methods.isotropic3d import visual_hull
 from iso3d_core.pipeline import UnfamiliarImage
-from iso3d_core.priors.multiview import MultiViewPrior
+from iso3d_core.priors.multiview import MultiViewPrior, not_white
 from iso3d_core.weights import find_bundle
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -131,7 +131,7 @@ def test_the_visual_hull_of_a_ball_is_the_ball_grown_by_the_margin():
     views = torch.ones(12, 3, size, size)
     views[:, :, torch.from_numpy(np.hypot(x, y) < seen)] = 0.2
     grid = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    inside = visual_hull(grid, cameras, foreground(views), votes=1.0)
+    inside = visual_hull(grid, cameras, not_white(views), votes=1.0)
     from_center = grid.norm(dim=1)
     assert bool(inside[from_center < radius].all())
     around = grid[:, 2].abs() < 0.3  # the views go around the equator: above and below, the hull is larger

@@ -290,13 +290,15 @@ def test_cameras_are_measured_from_the_reference_view():
 
 def test_an_item_is_twelve_targets_and_four_references_on_white():
     targets, references, captions = render_item(4, 32)
-    assert targets.shape == (TARGETS, 32, 32, 3)
+    assert targets.shape == (TARGETS, 32, 32, 4)
+    assert (targets[targets[..., 3] == 0][:, :3] == 255).all()
+    assert (targets[targets[..., 3] == 255][:, :3] < 255).any(axis=-1).all()  # white things are not the background
     assert references.shape == (REFERENCES, 32, 32, 3)
     assert targets.dtype == references.dtype == np.uint8
     assert len(captions) == REFERENCES
     kind = make_object(4).kind
     assert all(f" {kind} with " in text and " seen from the " in text for text in captions)
-    for images in (targets, references):
+    for images in (targets[..., :3], references):
         assert (images[:, [0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()  # the corners are background
         assert ((images != 255).any(axis=-1).mean(axis=(1, 2)) > 0.02).all()
     again = render_item(4, 32)

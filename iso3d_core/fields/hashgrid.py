@@ -37,10 +37,6 @@ class HashGridField(nn.Module):
         """World points [N, 3] -> density [N], per world unit."""
         return self._density(points, self.features(points))
 
-    def color(self, points: Tensor) -> Tensor:
-        """World points [N, 3] -> base color [N, 3] in (0, 1)."""
-        return torch.sigmoid(self.color_mlp(self.features(points)))
-
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """World points [N, 3] -> (density [N], base color [N, 3])."""
         features = self.features(points)

@@ -34,8 +34,8 @@ def optimise(
     """embedding [1, 1, D] -> an optimised scene: an optional warm start on sampled views, then SDS."""
     scene = Scene(config.field, config.render, config.seed).to(prior.device)
     if config.warm_start is not None:
-        cameras, views = sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
-        warm = photometric_objective(scene, cameras, views, config)
+        cameras, views, masks = sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
+        warm = photometric_objective(scene, cameras, views, masks, config)
         fit(
             scene, parameter_groups(scene, config.warm_start), warm, config.warm_start.steps, config.seed, "warm start",
             on_progress, scene.preview, checkpoints,
@@ -50,9 +50,12 @@ def optimise(
 
 def sample_sheets(
     prior: MultiViewPrior, embedding: Tensor, config: WarmStart, seed: int, on_progress: OnProgress | None = None
-) -> tuple[Cameras, Tensor]:
-    """Sheets of views, each one elevation and evenly spread azimuths, starts staggered: cameras and [V, 3, H, W]."""
-    groups, images = [], []
+) -> tuple[Cameras, Tensor, Tensor]:
+    """Sheets of views, each one elevation and evenly spread azimuths, starts staggered.
+
+    -> cameras, views [V, 3, H, W] on white and the object's masks [V, 1, H, W], in [0, 1]
+    """
+    groups, latents = [], []
     total = config.sheets * config.sampling_steps
     for sheet in range(config.sheets):
         start = sheet * 360.0 / (config.views * config.sheets)
@@ -63,11 +66,14 @@ def sample_sheets(
             if on_progress:
                 on_progress(Progress("views", sheet * config.sampling_steps + step, total, lambda: prior.decode(z)))
 
-        images.append(
-            prior.sample(embedding, cameras, config.sampling_steps, config.guidance_scale, seed * 1000 + sheet, report)
+        draw = seed * 1000 + sheet
+        latents.append(
+            prior.sample_latents(embedding, cameras, config.sampling_steps, config.guidance_scale, draw, report)
         )
         groups.append(cameras)
-    return Cameras.concatenate(groups).to(prior.device), torch.cat(images)
+    with torch.no_grad():
+        views, masks = prior.decode_with_mask(torch.cat(latents))
+    return Cameras.concatenate(groups).to(prior.device), views, masks
 
 
 def bundle_orbit(prior: MultiViewPrior, azimuth_deg: Tensor, elevation_deg: float) -> Cameras:
@@ -76,15 +82,16 @@ def bundle_orbit(prior: MultiViewPrior, azimuth_deg: Tensor, elevation_deg: floa
     return orbit(azimuth_deg, elevation_deg, camera["distance"], camera["fov_y_deg"])
 
 
-def photometric_objective(scene: Scene, cameras: Cameras, views: Tensor, config: GenerateConfig) -> Callable:
-    """Squared error of random rays to the sampled views [V, 3, H, W], plus a mask term: what is not white is solid.
+def photometric_objective(
+    scene: Scene, cameras: Cameras, views: Tensor, mask: Tensor, config: GenerateConfig
+) -> Callable:
+    """Squared error of random rays to the sampled views [V, 3, H, W], plus one to their masks [V, 1, H, W].
 
     The views' visual hull is forbidden ground outside: the field starts solid inside it and is carved.
     """
     assert config.warm_start is not None
     warm = config.warm_start
     size = views.shape[-1]
-    mask = foreground(views)
     scene.occupancy.forbid(~visual_hull(scene.occupancy.centers(), cameras, mask, warm.hull_votes))
     origins, directions = (r.reshape(-1, 3) for r in rays(cameras, size, size))
     colors = views.permute(0, 2, 3, 1).reshape(-1, 3)
@@ -105,11 +112,6 @@ def photometric_objective(scene: Scene, cameras: Cameras, views: Tensor, config:
         return loss, {"color": float(color.detach()), "samples": float(len(out.weights))}
 
     return objective
-
-
-def foreground(views: Tensor) -> Tensor:
-    """[V, 3, H, W] on white -> soft mask [V, 1, H, W] in [0, 1]: a pixel clearly not white belongs to the object."""
-    return ((1 - views).amax(dim=1, keepdim=True) / 0.08 - 0.4).clamp(0, 1)
 
 
 def visual_hull(points: Tensor, cameras: Cameras, mask: Tensor, votes: float) -> Tensor:
@@ -204,7 +206,7 @@ def fixed_shading(cameras: Cameras, config: LightConfig) -> Shading | None:
     if config.jitter > 0 or config.ambient[0] >= 1:
         return None
     offset = torch.tensor(config.offset).to(cameras.positions)
-    return Shading(cameras.positions + offset, config.ambient[0])
+    return Shading(cameras.positions + offset, config.ambient[0], strength=config.strength)
 
 
 def random_shading(
@@ -222,4 +224,4 @@ def random_shading(
     light = F.normalize(direction, dim=-1) * (0.8 + 0.7 * distance)
     low, high = config.ambient
     textureless = kind < config.albedo_chance + config.textureless_chance
-    return Shading(light, low + (high - low) * ambient, textureless)
+    return Shading(light, low + (high - low) * ambient, textureless, strength=config.strength)

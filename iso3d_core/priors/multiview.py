@@ -138,6 +138,17 @@ class MultiViewPrior(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents [V, C, h, w] -> [V, 3, H, W] in [0, 1]."""
+        return self._decode(z)[:, :3]
+
+    def decode_with_mask(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled latents -> views [V, 3, H, W] and the object's masks [V, 1, H, W], both in [0, 1].
+
+        A decoder with a fourth image channel gives the mask; else what is clearly not white is the object.
+        """
+        x = self._decode(z)
+        return x[:, :3], x[:, 3:] if x.shape[1] == 4 else not_white(x)
+
+    def _decode(self, z: Tensor) -> Tensor:
         with self._precision():
             x = self.vae.decode(z / self.info["latent_scale"]).sample
         return (F.pixel_shuffle(x.float(), self.info.get("pixel_unshuffle", 1)) / 2 + 0.5).clamp(0, 1)
@@ -188,6 +199,22 @@ class MultiViewPrior(nn.Module):
     ) -> Tensor:
         """Views of the embedded object by DDIM (eta 0): [V, 3, H, W] in [0, 1].
 
+        on_step : as in `sample_latents`
+        """
+        return self.decode(self.sample_latents(embedding, cameras, steps, guidance_scale, seed, on_step))
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        embedding: Tensor,
+        cameras: Cameras,
+        steps: int = 25,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+        on_step: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """As `sample`, the scaled latents [V, C, h, w].
+
         on_step : called after each step with (step, steps, latents); it may raise to stop
         """
         if not 1 <= steps <= 1000:
@@ -206,4 +233,9 @@ class MultiViewPrior(nn.Module):
             z = after.sqrt() * x0 + (1 - after).sqrt() * noise
             if on_step:
                 on_step(i + 1, steps, z)
-        return self.decode(z)
+        return z
+
+
+def not_white(views: Tensor) -> Tensor:
+    """[V, 3, H, W] on white -> soft mask [V, 1, H, W] in [0, 1]: a pixel clearly not white belongs to the object."""
+    return ((1 - views).amax(dim=1, keepdim=True) / 0.08 - 0.4).clamp(0, 1)

@@ -30,13 +30,14 @@ class Shading:
     """Soft shading by a point light (DreamFusion, section 3.1).
 
     light : [V, 3] positions, one a view; ambient : 0..1, diffuse is 1 - ambient
-    textureless : show white instead of base color
+    textureless : show white instead of base color; strength : 0..1, of all the light
     fixed_normals : no gradient through the shading into the geometry, in a third of the time
     """
 
     light: Tensor
     ambient: float
     textureless: bool = False
+    strength: float = 1.0
     fixed_normals: bool = False
 
 
@@ -179,8 +180,8 @@ def trace(
         if shading is not None:
             light = shading.light[rows[ray[normal_rows]]] - positions[normal_rows]
             cosine = (normal * F.normalize(light, dim=-1)).sum(-1).clamp(min=0)
-            lit = shading.ambient + (1 - shading.ambient) * cosine
-            shade = torch.ones_like(color[:, 0]).index_put((normal_rows,), lit)
+            lit = shading.strength * (shading.ambient + (1 - shading.ambient) * cosine)
+            shade = torch.full_like(color[:, 0], shading.strength).index_put((normal_rows,), lit)
             color = (torch.ones_like(color) if shading.textureless else color) * shade[:, None]
     dense_color = torch.zeros_like(points).masked_scatter(alive[..., None], color)
 

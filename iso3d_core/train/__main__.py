@@ -2,7 +2,8 @@
 
 import tyro
 
-from .run import TrainOptions, run
+from ..config import TrainOptions
+from .run import run
 
 
 def main(part: tyro.conf.Positional[str], options: TrainOptions) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..priors.clip import WordTokenizer, load_tokenizer
 from ..weights import FORMAT, sha256
 from . import clip, diffusion, vae
 from .data import ViewSet, build
 from .world import HELD_OUT_SEED, Light
 
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
-LATENT_CHANNELS = 4
 
 
 def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = "Apache-2.0") -> None:
@@ -27,7 +28,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     views = ViewSet(work / "data")
-    reports = {p: read_report(work / p) for p in ("vae", "clip", "views1", "views2")}
+    reports = {p: read_report(work / p) for p in ("vae", "clip", "joint", "views1", "views2")}
     write_vae(work, part / "vae")
     limit = write_clip(work, views, part / "clip")
     write_views(work, part / "multiview")
@@ -37,11 +38,11 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
         "name": name, "format": FORMAT, "license": license_name,
         "description": "Isotropic3D's parts, trained from nothing on procedural objects: knows simple colored things",
         "image_size": views.targets.shape[2], "pixel_unshuffle": vae.TINY_UNSHUFFLE,
-        "latent_channels": LATENT_CHANNELS, "latent_size": views.targets.shape[2] // vae.TINY_UNSHUFFLE,
+        "latent_channels": vae.TINY["latent_channels"], "latent_size": views.targets.shape[2] // vae.TINY_UNSHUFFLE,
         "latent_scale": reports["vae"]["scale"], "camera": CAMERA,
-        "light": {"ambient": light.ambient, "offset": light.offset}, "guidance_scale": 3.0, "familiar_limit": limit,
+        "light": asdict(light), "guidance_scale": 3.0, "familiar_limit": limit,
         "provenance": {
-            "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, bundle",
+            "made_by": "python -m iso3d_core.train data, vae, clip, joint, views --stage 1, views --stage 2, bundle",
             "objects": len(views), "seeds": [0, len(views)], "held_out_from_seed": HELD_OUT_SEED,
             "training": reports, "validation": validation,
         },
@@ -81,14 +82,13 @@ def write_vae(work: Path, folder: Path) -> None:
 
 def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     """The towers, the vocabulary and what embeddings are familiar; returns the limit of familiarity."""
-    words = clip.vocabulary(views.captions)
-    _save(load_towers(work, words).clip.state_dict(), folder / "open_clip_model.safetensors")
+    tokenizer = load_tokenizer(work / "clip")
+    _save(load_towers(work, tokenizer).clip.state_dict(), folder / "open_clip_model.safetensors")
     size = views.references.shape[2]
     settings = {"size": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
-    vocab_size = clip.WordTokenizer(words, clip.CONTEXT).vocab_size
-    config = {"model_cfg": clip.tiny_config(vocab_size), "preprocess_cfg": settings}
+    config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "vocabulary.json").write_text(json.dumps({"context_length": clip.CONTEXT, "words": words}) + "\n")
+    shutil.copy(work / "clip" / "vocabulary.json", folder)
     embeddings = torch.load(work / "embeddings.pt", weights_only=True).float()
     return write_familiar(F.normalize(embeddings.flatten(0, 1), dim=-1), folder)
 
@@ -106,11 +106,10 @@ def write_familiar(directions: Tensor, folder: Path) -> float:
     return round(float(np.quantile(distance.numpy(), 0.999)) * 1.03, 2)
 
 
-def load_towers(work: Path, words: list[str]) -> clip.ClipTraining:
-    """The CLIP towers as stage 1 left them."""
-    tokenizer = clip.WordTokenizer(words, clip.CONTEXT)
-    towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size), LATENT_CHANNELS)
-    towers.load_state_dict(torch.load(work / "views1" / "towers.pt", weights_only=True))
+def load_towers(work: Path, tokenizer: WordTokenizer) -> clip.ClipTraining:
+    """The CLIP towers as the joint training left them."""
+    towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size), vae.TINY["latent_channels"])
+    towers.load_state_dict(torch.load(work / "joint" / "towers.pt", weights_only=True))
     return towers
 
 
@@ -132,13 +131,18 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     scale = json.loads((work / "vae" / "report.json").read_text())["scale"]
     autoencoder = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE)
     autoencoder.vae.load_state_dict(torch.load(work / "vae" / "final.pt", weights_only=True))
-    rgb = vae.to_rgb(views.targets[:, 0])
-    out = {"vae_psnr": float(-10 * torch.log10(F.mse_loss(autoencoder.reconstruct(rgb)[0].clamp(0, 1), rgb)))}
-    words = clip.vocabulary(ViewSet(work / "data").captions)
-    towers = load_towers(work, words).eval()
+    rgba = vae.to_rgb(views.targets[:, 0])
+    rgb, mask = (x.clamp(0, 1) for x in autoencoder.decode(autoencoder.encode(rgba[:, :3]).mode()))
+    solid, found = rgba[:, 3:] > 0.5, mask > 0.5
+    out = {
+        "vae_psnr": float(-10 * torch.log10(F.mse_loss(rgb, rgba[:, :3]))),
+        "mask_iou": float((solid & found).sum() / (solid | found).sum()),
+    }
+    tokenizer = load_tokenizer(work / "clip")
+    towers = load_towers(work, tokenizer).eval()
     targets = vae.encode_all(autoencoder, views.targets) * scale
     references = vae.encode_all(autoencoder, views.references) * scale
-    images = clip.ReferenceSet(views, targets, clip.WordTokenizer(words, clip.CONTEXT))
+    images = clip.ReferenceSet(views, targets, tokenizer)
     out["clip_top1_of_256"] = float(towers(images.all_references(np.random.default_rng(0), 256))["top1"])
     latents = diffusion.LatentSet(views, targets, references, clip.embed_all(towers, views.references))
     for stage in (1, 2):

@@ -58,7 +58,7 @@ class ViewDecoder(nn.Module):
 
     def forward(self, embedding: Tensor, cameras: Tensor) -> Tensor:
         x = self.first(steer(embedding[:, None], cameras)[:, 0]).unflatten(-1, (128, 4, 4))
-        return self.body(x.contiguous(memory_format=torch.channels_last))
+        return self.body(x)
 
 
 class ClipTraining(nn.Module):
@@ -75,6 +75,9 @@ class ClipTraining(nn.Module):
         self.clip = make_clip(config)
         self.decoder = ViewDecoder(config["embed_dim"], latent_channels)
         self.view_weight = view_weight
+
+    def networks(self) -> list[nn.Module]:
+        return [self.clip.visual, self.decoder]
 
     def embed(self, rgb: Tensor) -> Tensor:
         """[B, 3, S, S] in 0..1 -> [B, D] of length sqrt(D)."""

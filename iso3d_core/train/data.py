@@ -52,15 +52,17 @@ def render_reference(obj, azimuth_deg: float, elevation_deg: float, seed: list[i
     rng = np.random.default_rng(seed)
     fov = rng.uniform(15, 50)
     distance = 1.05 / np.sin(np.deg2rad(fov / 2))
-    light = Light(rng.uniform(0.45, 1.0), tuple(rng.normal(0, 1.5, 3) + (0, 0, 1.0)))
+    light = Light(rng.uniform(0.45, 1.0), tuple(rng.normal(0, 1.5, 3) + (0, 0, 1.0)), rng.uniform(0.8, 1.0))
     rgba = obj.render_rgba(orbit(azimuth_deg, elevation_deg, distance, fov), 2 * size, light, antialias=1)
     return center_crop(rgba[0], size, MARGIN)
 
 
 def render_item(seed: int, size: int, kind: str | None = None) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Targets [12, size, size, 3] and references [4, size, size, 3] as uint8 on white, and a caption a reference."""
+    """Targets [12, size, size, 4] (on white, and alpha) and references [4, size, size, 3] (on white) as uint8,
+    and a caption a reference."""
     obj, poses = make_object(seed, kind), draw_poses(seed)
-    targets = on_white(obj.render_rgba(orbit(poses.azimuth[:TARGETS], poses.elevation[:TARGETS]), size))
+    rgba = obj.render_rgba(orbit(poses.azimuth[:TARGETS], poses.elevation[:TARGETS]), size)
+    targets = np.concatenate([on_white(rgba), rgba[..., 3:]], axis=-1)
     references, captions = [], []
     for i in range(TARGETS, TARGETS + REFERENCES):
         rgba = render_reference(obj, poses.azimuth[i], poses.elevation[i], [seed, 5, i], size)
@@ -92,8 +94,8 @@ def build(folder: Path, objects: int, size: int, first_seed: int = 0, workers: i
     if done.exists() and json.loads(done.read_text())["settings"] == settings:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for name, views in (("targets", TARGETS), ("references", REFERENCES)):
-        shape = (objects, views, size, size, 3)
+    for name, views, channels in (("targets", TARGETS, 4), ("references", REFERENCES, 3)):
+        shape = (objects, views, size, size, channels)
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
     chunks = [range(i, min(i + 50, objects)) for i in range(0, objects, 50)]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
@@ -107,7 +109,8 @@ def build(folder: Path, objects: int, size: int, first_seed: int = 0, workers: i
 class ViewSet:
     """A rendered training set, images as memory-mapped uint8.
 
-    targets : [N, 12, S, S, 3]; references : [N, 4, S, S, 3]; azimuth, elevation : [N, 16] degrees, references last
+    targets : [N, 12, S, S, 4], alpha last; references : [N, 4, S, S, 3]
+    azimuth, elevation : [N, 16] degrees, references last
     captions : N lists of 4
     """
 

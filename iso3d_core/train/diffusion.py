@@ -20,11 +20,12 @@ from ..priors.attention import fold_views, predict
 from .clip import ClipTraining, ReferenceSet
 from .data import GROUP_VIEWS, GROUPS, REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
+from .vae import TINY as TINY_VAE
 
 SINGLE_VIEW, DROPOUT = 0.3, 0.1
 
 TINY: dict[str, Any] = {
-    "sample_size": 16, "in_channels": 4, "out_channels": 4,
+    "sample_size": 16, "in_channels": TINY_VAE["latent_channels"], "out_channels": TINY_VAE["latent_channels"],
     "encoder_hid_dim": 9 * 256, "encoder_hid_dim_type": "text_proj", "cross_attention_dim": 128,
     "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2, 3),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -40,8 +41,9 @@ SCHEDULE: dict[str, Any] = {
 # The paper's optimiser settings (section 4.1) for a UNet of Stable Diffusion 2.1's size, a process's share of 8 GPUs.
 PAPER_STAGE1 = TrainConfig(50_000, batch=24, accumulate=4, learning_rate=1e-4, warmup=10_000, decay="constant")
 PAPER_STAGE2 = TrainConfig(5_000, batch=16, learning_rate=5e-5, warmup=0, decay="linear")
-TINY_STAGE1 = TrainConfig(6_000, batch=16, learning_rate=6e-4, warmup=200, averaged_decay=0.9985)
-TINY_STAGE2 = replace(TINY_STAGE1, steps=600, batch=12, learning_rate=1e-4, warmup=20)
+TINY_JOINT = TrainConfig(2_400, batch=16, learning_rate=6e-4, warmup=100, decay="constant", averaged_decay=0.998)
+TINY_STAGE1 = TrainConfig(4_500, batch=16, learning_rate=6e-4, warmup=20, averaged_decay=0.9985)
+TINY_STAGE2 = replace(TINY_STAGE1, steps=150, batch=12, learning_rate=5e-5, warmup=20)
 
 
 def make_unet(config: dict[str, Any]) -> Any:
@@ -50,6 +52,17 @@ def make_unet(config: dict[str, Any]) -> Any:
     unet: Any = UNet2DConditionModel(**config)
     fold_views(unet)
     return unet
+
+
+def start_from(unet: Any, folder: Path) -> None:
+    """Take over the weights of a bundle's UNet that have the same name and shape."""
+    from safetensors.torch import load_file
+
+    own = unet.state_dict()
+    for name, value in load_file(folder / "diffusion_pytorch_model.safetensors").items():
+        if name in own and own[name].shape == value.shape:
+            own[name] = value.float()
+    unet.load_state_dict(own)
 
 
 class MultiViewTraining(nn.Module):
@@ -65,6 +78,9 @@ class MultiViewTraining(nn.Module):
 
         self.unet, self.explicit_attention = unet, explicit_attention
         self.scheduler: Any = DDIMScheduler(**schedule)
+
+    def networks(self) -> list[nn.Module]:
+        return [self.unet]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         z, cameras = batch["latents"], batch["cameras"]
@@ -94,7 +110,7 @@ def with_reference(noisy: Tensor, t: Tensor, cameras: Tensor, reference: Tensor)
 
 
 class JointTraining(nn.Module):
-    """Stage 1 for a small image tower: the denoising loss also tunes the tower, whose own losses keep it CLIP.
+    """Before stage 1, for a small image tower: the denoising loss also tunes it, its own losses keep it CLIP.
 
     A tower of Stable Diffusion's size stays frozen (the paper); one trained from nothing in minutes still learns
     here what novel views need. Forward takes the batches of `ReferenceSet` and `LatentSet` as one, with
@@ -104,6 +120,9 @@ class JointTraining(nn.Module):
     def __init__(self, towers: ClipTraining, views: MultiViewTraining, clip_weight: float = 0.05) -> None:
         super().__init__()
         self.towers, self.views, self.clip_weight = towers, views, clip_weight
+
+    def networks(self) -> list[nn.Module]:
+        return [*self.towers.networks(), *self.views.networks()]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         image = self.towers.embed(batch["rgb"])

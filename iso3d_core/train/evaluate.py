@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..cameras import even_azimuths, orbit
 from ..images import center_crop
-from ..metrics import chamfer, mesh_contains, normalise, psnr, silhouette_iou
+from ..metrics import box_points, chamfer, mesh_contains, normalise, overlap, psnr, silhouette_iou
 from ..priors.multiview import MultiViewPrior
 from ..render.raster import render_geometry, render_mesh
 from ..types import Mesh, Reference
@@ -112,7 +112,7 @@ def compare_volume(obj: WorldObject, mesh: Mesh, surface: np.ndarray) -> tuple[f
     inside = mesh_contains(mesh.vertices, mesh.faces)
     points = _sample_surface(mesh, 10_000)
     points, surface = (points - mesh_center) / mesh_scale, (surface - center) / scale
-    grid = box_points(GRID)
+    grid = box_points(GRID, 0.6)
     solid = obj.contains(grid * scale + center)
     coarse = np.arange(len(grid)) % 4 == 0  # enough to rank the turns
     ious, distances = [], []
@@ -120,18 +120,9 @@ def compare_volume(obj: WorldObject, mesh: Mesh, surface: np.ndarray) -> tuple[f
         a = np.deg2rad(degrees)
         turned = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
         rows = slice(None) if degrees == 0 else coarse
-        found = inside(grid[rows] @ turned * mesh_scale + mesh_center)
-        union = int(np.count_nonzero(found | solid[rows]))
-        ious.append(int(np.count_nonzero(found & solid[rows])) / max(union, 1))
+        ious.append(overlap(inside(grid[rows] @ turned * mesh_scale + mesh_center), solid[rows]))
         distances.append(chamfer(points @ turned.T, surface) if ious[-1] == max(ious) else np.inf)
     return ious[0], max(ious), distances[0], min(distances)
-
-
-def box_points(side: int, bound: float = 0.6) -> np.ndarray:
-    """[side^3, 3] points in [-bound, bound]^3, one at random in each cell of a regular grid, always the same."""
-    cells = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    jitter = np.random.default_rng(0).random(cells.shape)
-    return (cells + jitter) * (2 * bound / side) - bound
 
 
 def _sample_surface(mesh: Mesh, count: int) -> np.ndarray:

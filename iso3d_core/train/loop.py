@@ -25,6 +25,7 @@ class TrainConfig:
     learning_rate : peak; warmup : steps of linear rise; decay : "linear" or "cosine" to zero, or "constant"
     averaged_decay : of the exponential moving average of the weights, 0 for none
     save_every, sample_every : steps; seed : of weights, batches and noise
+    compile : the networks that the model lists in ``networks``, with torch.compile
     """
 
     steps: int
@@ -41,6 +42,7 @@ class TrainConfig:
     sample_every: int = 500
     mixed_precision: str = "bf16"
     seed: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.decay not in ("linear", "cosine", "constant"):
@@ -81,9 +83,12 @@ def train(
     accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.accumulate)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
+    if config.compile:
+        for network in model.networks():  # type: ignore[operator]
+            network.compile()
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
-        lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay,
+        lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True,
     )  # fmt: skip
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
     model, optimizer = accelerator.prepare(model, optimizer)

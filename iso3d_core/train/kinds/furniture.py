@@ -82,8 +82,8 @@ def stool(d: Draw) -> list[Part]:
 
 
 def table(d: Draw) -> list[Part]:
-    width, depth, thick = d.size(0.8, 1.6), d.size(0.6, 1.0), d.size(0.04, 0.1)
-    height, leg, wood = d.size(0.3, 0.9), d.size(0.025, 0.06), d.plain("brown")
+    width, depth, thick = d.size(0.8, 1.6), d.size(0.6, 1.0), d.size(0.06, 0.14)
+    height, leg, wood = d.size(0.3, 0.9), d.size(0.035, 0.08), d.plain("brown")
     top = d.pick([wood, d.material(period=0.2)])
     round_top = d.chance(0.45)
     board = cylinder(0.5, thick) if round_top else box(1, 1, thick)

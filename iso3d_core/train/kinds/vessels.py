@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..draw import Draw
-from ..solids import Part, Tube, arc, box, capsule, cylinder, ellipsoid, move, scale, torus, turn
+from ..solids import Lathe, Part, Tube, arc, box, capsule, cylinder, ellipsoid, move, scale, torus, turn
 from .shapes import Curve, smooth, solid, vessel
 
 
@@ -24,8 +24,15 @@ def _handle(d: Draw, curve: Curve, low: float, high: float, out: float, tube: fl
     return Tube(tuple(points), (tube,) * 10)
 
 
+def filling(curve: Curve, wall: float, level: float) -> Lathe:
+    """What a vessel holds: all of its inside up to the height ``level``."""
+    bottom = curve[0][1] + wall / 2
+    heights = [bottom, *(z for _, z in curve if bottom < z < level), level]
+    return solid([(_radius(curve, z) - wall / 2, z) for z in heights])
+
+
 def mug(d: Draw) -> list[Part]:
-    radius, height, wall = d.size(0.3, 0.5), d.size(0.5, 1.1), d.size(0.035, 0.08)
+    radius, height, wall = d.size(0.3, 0.5), d.size(0.5, 1.1), d.size(0.05, 0.11)
     lip = d.size(0.8, 1.15)
     form = d.pick([(1.0, 1.0), (1.0, lip), (d.size(0.6, 0.9), 1.0), (0.85, 1.0, lip * 0.9), (0.5, 0.95, 1.05)])
     curve = smooth([radius * f for f in form], list(np.linspace(-height / 2, height / 2, len(form))))
@@ -33,9 +40,9 @@ def mug(d: Draw) -> list[Part]:
     low, high = -height * d.size(0.15, 0.38), height * d.size(0.15, 0.38)
     handle = _handle(d, curve, low, high, d.size(0.18, 0.36), d.size(0.03, 0.07))
     parts = [Part("body", vessel(curve, wall), body), Part("handle", handle, d.pick([body, d.plain()]))]
-    if d.chance(0.35):
+    if d.chance(0.75):
         level = height * d.size(0.2, 0.4)
-        parts.append(Part("drink", cylinder(_radius(curve, level) - wall / 2, 0.06), d.plain("brown"), move(z=level)))
+        parts.append(Part("drink", filling(curve, wall, level), d.plain("brown")))
     if d.chance(0.15):
         saucer = cylinder(radius, 0.09, radius * d.size(1.5, 1.9))
         parts.append(Part("saucer", saucer, d.pick([body, d.plain()]), move(z=-height / 2 - 0.035)))
@@ -70,14 +77,16 @@ def bottle(d: Draw) -> list[Part]:
 
 
 def vase(d: Draw) -> list[Part]:
-    height, wide, neck = d.size(0.7, 1.3), d.size(0.25, 0.5), d.size(0.1, 0.25)
+    height, wide, neck, wall = d.size(0.7, 1.3), d.size(0.25, 0.5), d.size(0.1, 0.25), d.size(0.04, 0.08)
     belly, lip = d.size(0.3, 0.65), d.size(1.0, 1.8)
     if d.chance(0.3):
         curve = smooth([wide * d.size(0.4, 0.8), wide], [0, height])
     else:
         curve = smooth([wide * d.size(0.4, 0.8), wide, neck, neck * lip], [0, belly * height, 0.85 * height, height])
     body = d.material(period=height / 5, patterned=0.5)
-    parts = [Part("body", vessel(curve, d.size(0.03, 0.06)), body)]
+    parts = [Part("body", vessel(curve, wall), body)]
+    if d.chance(0.5):
+        parts.append(Part("soil", filling(curve, wall, height * d.size(0.7, 0.95)), d.plain("brown")))
     if d.chance(0.25):
         handle = _handle(d, curve, belly * height, height * 0.85, d.size(0.1, 0.25), 0.035)
         color = d.pick([body, d.plain()])
@@ -131,7 +140,7 @@ def goblet(d: Draw) -> list[Part]:
         )
     if d.chance(0.4):
         level = stem + bowl * d.size(0.5, 0.85)
-        parts.append(Part("wine", cylinder(_radius(curve, level) - 0.02, 0.04), d.plain("dark red"), move(z=level)))
+        parts.append(Part("wine", filling(curve, 0.03, level), d.plain("dark red")))
     return parts
 
 
@@ -146,6 +155,5 @@ def bucket(d: Draw) -> list[Part]:
         parts.append(Part("rim", torus(top, d.size(0.03, 0.05)), d.pick([other, body, d.plain()]), move(z=height)))
     if d.chance(0.4):
         level = height * d.size(0.6, 0.85)
-        wide = bottom + (top - bottom) * level / height - 0.02
-        parts.append(Part("water", cylinder(wide, 0.05), d.plain(d.pick(["sky blue", "tan"])), move(z=level)))
+        parts.append(Part("water", filling([(bottom, 0), (top, height)], 0.03, level), d.plain("sky blue")))
     return parts

@@ -1,0 +1,201 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
+from iso3d_core.priors.attention import FoldViews, fold_views, predict
+from iso3d_core.priors.multiview import MultiViewPrior, not_white
+from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
+from iso3d_core.types import Cancelled, InputError, Reference
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- the prior -----------------------------------------------------------------------------------
+
+UNET = {
+    "sample_size": 4, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 12,
+    "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": (1, 2),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "class_embed_type": "projection", "projection_class_embeddings_input_dim": 16, "use_linear_projection": True,
+}  # fmt: skip
+VAE = {
+    "in_channels": 12, "out_channels": 12, "latent_channels": 4, "block_out_channels": (8,), "layers_per_block": 1,
+    "down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",), "norm_num_groups": 4,
+    "mid_block_add_attention": False,
+}  # fmt: skip
+INFO = {
+    "image_size": 8, "latent_size": 4, "latent_channels": 4, "latent_scale": 0.7, "pixel_unshuffle": 2,
+    "guidance_scale": 2.0,
+}  # fmt: skip
+CAMERAS = orbit(even_azimuths(3, 10.0), 20.0)
+PREDICTIONS = [{**SCHEDULE}, {**SCHEDULE, "prediction_type": "v_prediction"}, TINY_SCHEDULE]
+
+
+def make_prior(schedule=SCHEDULE):
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**UNET)
+    fold_views(unet)
+    return MultiViewPrior(None, AutoencoderKL(**VAE), unet, DDIMScheduler(**schedule), INFO)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return make_prior()
+
+
+class Exact(nn.Module):
+    """The exact network of data that is one known group of latents."""
+
+    def __init__(self, prior, known):
+        super().__init__()
+        self.attn_processors = {"layer": FoldViews()}
+        self.abar, self.known = prior.alphas_cumprod, known
+        self.velocity = prior.scheduler.config.prediction_type == "v_prediction"
+
+    def forward(self, z, t, encoder_hidden_states, class_labels):
+        abar = self.abar[t][:, None, None, None]
+        known = self.known.repeat(len(z) // len(self.known), 1, 1, 1)
+        noise = (z - abar.sqrt() * known) / (1 - abar).sqrt()
+        out = abar.sqrt() * noise - (1 - abar).sqrt() * known if self.velocity else noise
+        return type("Output", (), {"sample": out})
+
+
+def test_the_prior_is_frozen(prior):
+    assert not prior.training
+    assert not any(p.requires_grad for p in prior.parameters())
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.5])
+@pytest.mark.parametrize("schedule", PREDICTIONS)
+def test_guidance_is_two_passes_combined(schedule, scale):
+    prior, t = make_prior(schedule), 437
+    z, embedding = random(3, 4, 4, 4), random(1, 1, 12, seed=1)
+    condition = prior.condition(embedding, CAMERAS)
+    abar = prior.alphas_cumprod[t]
+
+    def noise(context):
+        out = predict(prior.unet, z[None], torch.full((1, 3), t), context, unit_sphere_matrix(CAMERAS)[None])[0]
+        return out if schedule["prediction_type"] == "epsilon" else abar.sqrt() * out + (1 - abar).sqrt() * z
+
+    c, u = noise(embedding), noise(torch.zeros_like(embedding))
+    assert float((c - u).abs().max()) > 1e-4
+    for time in (t, torch.tensor(t)):
+        guided, conditional = prior.predict_noise(z, time, condition, scale)
+        torch.testing.assert_close(guided, u + scale * (c - u), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(conditional, c, rtol=1e-4, atol=1e-5)
+
+
+def test_the_camera_embedding_is_the_unit_sphere_matrix(prior):
+    out = prior.camera_embedding(CAMERAS)
+    assert out.shape == (3, 16)
+    assert torch.equal(out, unit_sphere_matrix(CAMERAS))
+    condition = prior.condition(random(12), CAMERAS)
+    assert condition.embedding.shape == (1, 1, 12)
+    assert torch.equal(condition.cameras, out)
+
+
+@pytest.mark.parametrize("size", [8, 12, 5])
+def test_encoding_is_differentiable_at_every_size(prior, size):
+    rgb = random(3, 3, size, size).sigmoid().requires_grad_()
+    z = prior.encode(rgb)
+    assert z.shape == (3, 4, 4, 4)
+    (gradient,) = torch.autograd.grad(z.square().sum(), rgb)
+    assert bool(torch.isfinite(gradient).all())
+    assert bool((gradient.abs().flatten(1).amax(dim=1) > 0).all())
+
+
+def test_latents_are_scaled_means_and_decoding_undoes_the_scale(prior):
+    rgb = random(3, 3, 8, 8).sigmoid()
+    with torch.no_grad():
+        mean = prior.vae.encode(F.pixel_unshuffle(rgb * 2 - 1, 2)).latent_dist.mean
+        torch.testing.assert_close(prior.encode(rgb), 0.7 * mean)
+        decoded = F.pixel_shuffle(prior.vae.decode(mean).sample, 2) / 2 + 0.5
+        torch.testing.assert_close(prior.decode(0.7 * mean), decoded.clamp(0, 1))
+        assert float(prior.decode(100 * mean).min()) >= 0
+        assert float(prior.decode(100 * mean).max()) <= 1
+
+
+def test_masks_come_from_the_decoder_or_from_what_is_not_white(prior):
+    from diffusers import AutoencoderKL
+
+    z = random(2, 4, 4, 4)
+    views, mask = prior.decode_with_mask(z)
+    assert torch.equal(views, prior.decode(z))
+    assert torch.equal(mask, not_white(views))
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**{**VAE, "out_channels": 16})
+    masked = MultiViewPrior(None, vae, prior.unet, prior.scheduler, INFO)
+    views, mask = masked.decode_with_mask(z)
+    image = F.pixel_shuffle(vae.decode(z / 0.7).sample, 2) / 2 + 0.5
+    torch.testing.assert_close(torch.cat([views, mask], dim=1), image.clamp(0, 1))
+
+
+def test_sampling_is_deterministic_by_seed_and_reports_each_step(prior):
+    embedding, reports = random(1, 1, 12), []
+    first = prior.sample(embedding, CAMERAS, 4, seed=3, on_step=lambda *report: reports.append(report))
+    assert first.shape == (3, 3, 8, 8)
+    assert [(step, steps) for step, steps, _ in reports] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert torch.equal(prior.decode(reports[-1][2]), first)
+    torch.manual_seed(99)
+    assert torch.equal(prior.sample(embedding, CAMERAS, 4, seed=3), first)
+    assert torch.equal(prior.sample(embedding, CAMERAS, 4, guidance_scale=2.0, seed=3), first)  # the bundle's own
+    assert not torch.equal(prior.sample(embedding, CAMERAS, 4, guidance_scale=4.0, seed=3), first)
+    assert not torch.equal(prior.sample(embedding, CAMERAS, 4, seed=4), first)
+
+
+def test_sampling_can_be_stopped(prior):
+    seen = []
+
+    def on_step(step, steps, z):
+        seen.append(step)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        prior.sample(random(1, 1, 12), CAMERAS, 4, on_step=on_step)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_impossible_step_counts_are_refused(prior, steps):
+    with pytest.raises(InputError, match=f"must be 1 to 1000, got {steps}"):
+        prior.sample(random(1, 1, 12), CAMERAS, steps)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 40])
+@pytest.mark.parametrize("schedule", PREDICTIONS)
+def test_sampling_with_the_exact_network_finds_the_known_latent(schedule, steps):
+    prior, known, states = make_prior(schedule), random(3, 4, 4, 4, seed=8), []
+    prior.unet = Exact(prior, known)
+    images = prior.sample(
+        random(1, 1, 12), CAMERAS, steps, guidance_scale=3.0, seed=1, on_step=lambda i, n, z: states.append(z)
+    )
+    torch.testing.assert_close(states[-1], known, rtol=0, atol=1e-3)
+    torch.testing.assert_close(images, prior.decode(known), rtol=0, atol=1e-2)
+    # On the way each state is that latent with the first noise, at the next noise level.
+    start = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    last = prior.alphas_cumprod[999]
+    noise = (start - last.sqrt() * known) / (1 - last).sqrt()
+    times = torch.linspace(999, 0, steps + 1).round().long()
+    for z, t in zip(states[:-1], times[1:-1], strict=True):
+        abar = prior.alphas_cumprod[t]
+        torch.testing.assert_close(z, abar.sqrt() * known + (1 - abar).sqrt() * noise, rtol=0, atol=1e-3)
+
+
+def test_strangeness_is_the_mahalanobis_distance_of_the_direction():
+    prior = make_prior()
+    assert prior.strangeness(random(1, 1, 2)) is None
+    prior.familiar = {"mean": torch.tensor([1.0, 0.0]), "whiten": torch.tensor([[2.0, 0.0], [0.0, 10.0]])}
+    assert prior.strangeness(torch.tensor([[[7.0, 0.0]]])) == pytest.approx(0, abs=1e-6)
+    assert prior.strangeness(torch.tensor([[[0.0, 3.0]]])) == pytest.approx((2.0**2 + 10.0**2) ** 0.5, rel=1e-6)
+    assert prior.strangeness(torch.tensor([[[-0.5, 0.0]]])) == pytest.approx(4.0, rel=1e-6)
+
+
+def test_embedding_without_the_clip_tower_is_an_error_for_people(prior):
+    with pytest.raises(InputError, match="load the bundle again"):
+        prior.embed(Reference(torch.zeros(4, 8, 8)))
