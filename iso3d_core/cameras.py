@@ -7,6 +7,7 @@ OpenGL's: the camera looks down its -Z, its Y is up.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +125,19 @@ def spherical_harmonics(directions: Tensor) -> Tensor:
         5**0.5 / 2 * (3 * z * z - 1), 15**0.5 * x * z, 15**0.5 / 2 * (x * x - y * y),
     ]  # fmt: skip
     return torch.stack(values, dim=-1)
+
+
+def mvdream_camera(cameras: Cameras, converted_twice: bool) -> Cameras:
+    """Cameras in MVDream's world, whose azimuth 0 stands on -Y (ours: +X).
+
+    converted_twice : take azimuth (0..360) and elevation times pi / 180, as the weights of `isotropic3d.ckpt` know
+        them: the published code converts degrees to radians twice, so what it calls 90 degrees is 1.57
+    """
+    x, y, z = torch.nn.functional.normalize(cameras.positions, dim=-1).unbind(-1)
+    azimuth = torch.rad2deg(torch.atan2(y, x)) % 360
+    elevation = torch.rad2deg(torch.asin(z.clamp(-1, 1)))
+    factor = math.pi / 180 if converted_twice else 1.0
+    return orbit(azimuth * factor - 90, elevation * factor, cameras.positions.norm(dim=-1), cameras.fov_y_deg)
 
 
 def unit_sphere_matrix(cameras: Cameras) -> Tensor:

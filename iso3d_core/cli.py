@@ -167,16 +167,12 @@ def run_eval(c: Evaluate) -> int:
 
 
 def run_models(c: Models) -> int:
-    from .weights import bundles
+    from . import shelf
 
-    if c.action != "list":
-        raise InputError(f"unknown action {c.action!r}; there is: list")
-    for bundle in bundles():
-        info = bundle.info
-        print(
-            f"{bundle.name:12s} {', '.join(bundle.parts):28s} {bundle.size_bytes / 1e6:8.1f} MB  "
-            f"{info.get('license', 'unknown licence')}  {bundle.folder}"
-        )
+    actions = {"list": shelf.show, "verify": shelf.verify, "pull": shelf.pull, "convert": shelf.convert}
+    if c.action not in actions:
+        raise InputError(f"unknown action {c.action!r}; use one of {', '.join(actions)}")
+    actions[c.action](c)
     return OK
 
 

@@ -88,9 +88,23 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Models:
-    """List the bundles on this machine."""
+    """List, verify, download or convert bundles of networks.
+
+    `models list`, `models verify [NAME]`, `models pull NAME`, `models convert FILE --as KIND --out DIR`
+    """
 
     action: Positional[str] = "list"
+    """list, verify, pull or convert."""
+    subject: Positional[str | None] = None
+    """The bundle's or model's name, or the checkpoint file."""
+    as_: Annotated[str | None, arg(name="as")] = None
+    """Kind of the checkpoint: isotropic3d, zero123, sd-depth or sd-text."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Folder of the bundle that `convert` writes; its name in the models folder if it is not given."""
+    half: bool = False
+    """Store float16: half the size."""
+    yes: bool = False
+    """Do not ask before downloading."""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,9 @@ class Stage:
 class WarmStart:
     """Photometric fit to sampled views before SDS.
 
-    sheets : of ``views`` views each, at the given elevations in degrees; sampling_steps, guidance_scale : of DDIM
+    sheets : of ``views`` views each, at the given elevations in degrees
+    together : sample all sheets as one group, whose views attend to each other; else each sheet alone
+    sampling_steps, guidance_scale : of DDIM
     steps : of the fit, ``rays`` random rays each; learning_rate_grid, learning_rate_mlp : of AdamW
     hull_votes : fraction of the views whose masks a point must be in
     """
@@ -118,6 +120,7 @@ class WarmStart:
     sheets: int = 3
     views: int = 4
     elevation_deg: tuple[float, ...] = (0.0, 30.0, 15.0)
+    together: bool = True
     sampling_steps: int = 25
     guidance_scale: float = 3.0
     steps: int = 150

@@ -15,7 +15,7 @@ HEAVY = {"diffusers", "open_clip", "bpy", "comfy", "trimesh", "skimage", "cv2", 
 VALUES = {"types", "config"}
 PARTS = {"cameras", "ops", "render", "fields", "priors", "losses", "schedules", "mesh", "images", "metrics", "weights"}
 STORY = {"fit", "rgnv", "methods", "pipeline"}
-FRONTS = {"cli", "worker", "batch", "files", "doctor", "commands", "bars"}
+FRONTS = {"cli", "worker", "batch", "files", "doctor", "commands", "bars", "shelf", "checkpoints"}
 
 # Which top-level modules of the package each one may import, besides itself.
 MAY_IMPORT = {
@@ -37,6 +37,8 @@ MAY_IMPORT = {
     "files": VALUES | PARTS | {"fit"},
     "doctor": VALUES | PARTS,
     "commands": VALUES,
+    "checkpoints": VALUES | PARTS,
+    "shelf": VALUES | {"weights", "checkpoints", "commands", "bars"},
     "bars": VALUES | {"files"},
     "__main__": FRONTS,
     "train": VALUES | PARTS | {"fit", "rgnv"},

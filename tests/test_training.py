@@ -178,10 +178,11 @@ def test_latent_batches_pair_each_view_with_its_camera_and_its_reference():
             item, reference = divmod(int(batch["reference"][i]), 10)
             columns = batch["latents"][i].flatten().long() - 100 * item
             assert bool(((columns >= 0) & (columns < 12)).all())
-            if v == 4:
-                assert columns.tolist() == [int(columns[0]) + k for k in range(4)]
-                assert int(columns[0]) % 4 == 0
+            for group in columns.split(4) if v > 1 else ():
+                assert group.tolist() == [int(group[0]) + k for k in range(4)]
+                assert int(group[0]) % 4 == 0
+            assert len(set(columns.tolist())) == v
             azimuth = Views.azimuth[item, columns] - Views.azimuth[item, 12 + reference]
             expected = unit_sphere_matrix(orbit(azimuth, Views.elevation[item, columns]))
             torch.testing.assert_close(batch["cameras"][i], expected, rtol=1e-4, atol=1e-5)
-    assert shapes == {(6, 4), (24, 1)}
+    assert shapes == {(6, 4), (24, 1), (3, 8)}

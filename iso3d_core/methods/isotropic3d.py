@@ -55,25 +55,29 @@ def sample_sheets(
 
     -> cameras, views [V, 3, H, W] on white and the object's masks [V, 1, H, W], in [0, 1]
     """
-    groups, latents = [], []
-    total = config.sheets * config.sampling_steps
+    sheets = []
     for sheet in range(config.sheets):
         start = sheet * 360.0 / (config.views * config.sheets)
         elevation = config.elevation_deg[sheet % len(config.elevation_deg)]
-        cameras = bundle_orbit(prior, even_azimuths(config.views, start), elevation)
+        sheets.append(bundle_orbit(prior, even_azimuths(config.views, start), elevation))
+    cameras = Cameras.concatenate(sheets)
+    groups = [cameras] if config.together else sheets
+    total = len(groups) * config.sampling_steps
+    latents = []
+    for number, group in enumerate(groups):
 
-        def report(step: int, _steps: int, z: Tensor, sheet: int = sheet) -> None:
+        def report(step: int, _steps: int, z: Tensor, number: int = number) -> None:
             if on_progress:
-                on_progress(Progress("views", sheet * config.sampling_steps + step, total, lambda: prior.decode(z)))
+                done = number * config.sampling_steps + step
+                on_progress(Progress("views", done, total, lambda: prior.decode(z[: config.views])))
 
-        draw = seed * 1000 + sheet
+        draw = seed * 1000 + number
         latents.append(
-            prior.sample_latents(embedding, cameras, config.sampling_steps, config.guidance_scale, draw, report)
+            prior.sample_latents(embedding, group, config.sampling_steps, config.guidance_scale, draw, report)
         )
-        groups.append(cameras)
     with torch.no_grad():
         views, masks = prior.decode_with_mask(torch.cat(latents))
-    return Cameras.concatenate(groups).to(prior.device), views, masks
+    return cameras.to(prior.device), views, masks
 
 
 def bundle_orbit(prior: MultiViewPrior, azimuth_deg: Tensor, elevation_deg: float) -> Cameras:

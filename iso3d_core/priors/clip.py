@@ -68,6 +68,13 @@ def make_clip(config: dict) -> Any:
     return open_clip.model.CLIP(**config)
 
 
+def make_image_tower(config: dict) -> nn.Module:
+    """Only the image tower of `make_clip`'s model."""
+    from open_clip.model import _build_vision_tower
+
+    return _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
+
+
 class ClipImage(nn.Module):
     """The image tower of a bundle.
 
@@ -80,12 +87,11 @@ class ClipImage(nn.Module):
 
     @staticmethod
     def load(folder: Path) -> ClipImage:
-        from safetensors.torch import load_file
-
         stored = json.loads((folder / "open_clip_config.json").read_text())
-        model = make_clip(stored["model_cfg"])
-        model.load_state_dict({k: v.float() for k, v in load_file(folder / "open_clip_model.safetensors").items()})
-        return ClipImage(model.visual.eval(), stored["preprocess_cfg"])
+        visual = make_image_tower(stored["model_cfg"])
+        weights = load_shards(folder, "open_clip_model")
+        visual.load_state_dict({k[7:]: v.float() for k, v in weights.items() if k.startswith("visual.")})
+        return ClipImage(visual.eval(), stored["preprocess_cfg"])
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images [B, 3, S, S] -> embeddings [B, D]."""
@@ -99,6 +105,16 @@ class ClipImage(nn.Module):
         images = image_tensor(reference, s["size"], s["mean"], s["std"], s.get("via"))
         device = next(self.parameters()).device
         return self(images.to(device, next(self.parameters()).dtype)).float()[:, None]
+
+
+def load_shards(folder: Path, name: str) -> dict[str, Tensor]:
+    """The weights ``name``*.safetensors of a folder, in one file or in several."""
+    from safetensors.torch import load_file
+
+    files = sorted(folder.glob(f"{name}*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder} has no {name}.safetensors")
+    return {key: value for file in files for key, value in load_file(file).items()}
 
 
 def load_tokenizer(folder: Path) -> WordTokenizer:

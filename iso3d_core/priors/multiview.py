@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cameras import Cameras, unit_sphere_matrix
+from ..cameras import Cameras, mvdream_camera, unit_sphere_matrix
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .attention import fold_views, predict
@@ -51,8 +51,10 @@ class MultiViewPrior(nn.Module):
         self._autocast: torch.dtype | None = None
 
     @staticmethod
-    def load(bundle: str | Path | Bundle, device: str = "auto") -> MultiViewPrior:
+    def load(bundle: str | Path | Bundle, device: str = "auto", precision: str = "auto") -> MultiViewPrior:
         """Read a bundle by name or folder onto ``device`` ("auto": CUDA, else CPU).
+
+        precision : "auto" is bfloat16 where it is fast, "float32" the full one
 
         Raises InputError when the bundle is unknown, lacks a part, or its files do not fit.
         """
@@ -78,10 +80,12 @@ class MultiViewPrior(nn.Module):
         seen = bundle.folder / "clip" / "familiar.safetensors"
         if seen.exists():
             prior.familiar = {name: value.float() for name, value in load_file(seen).items()}
-        return prior.place(device)
+        return prior.place(device, precision)
 
-    def place(self, device: str = "auto") -> MultiViewPrior:
-        """Move to ``device`` and choose the arithmetic: bf16 where it is fast, else float32."""
+    def place(self, device: str = "auto", precision: str = "auto") -> MultiViewPrior:
+        """Move to ``device`` and choose the arithmetic, as in `load`."""
+        if precision not in ("auto", "float32"):
+            raise InputError(f"unknown precision {precision!r}; use auto or float32")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.to(device)
@@ -90,7 +94,7 @@ class MultiViewPrior(nn.Module):
             if device.startswith("cuda")
             else torch.ops.mkldnn._is_mkldnn_bf16_supported()
         )
-        self._autocast = torch.bfloat16 if fast else None
+        self._autocast = torch.bfloat16 if fast and precision == "auto" else None
         # On a CPU group normalisation is several times slower in channels_last than convolutions gain by it.
         layout = torch.channels_last if device.startswith("cuda") else torch.contiguous_format
         self.vae.to(memory_format=layout)
@@ -156,7 +160,13 @@ class MultiViewPrior(nn.Module):
     # ---- diffusion ------------------------------------------------------------------------------
 
     def camera_embedding(self, cameras: Cameras) -> Tensor:
-        """[V, 16] on the prior's device, in the bundle's convention."""
+        """[V, 16] on the prior's device, in the bundle's convention: `camera` of bundle.json.
+
+        world : "mvdream" puts azimuth 0 on -Y, else it is on +X; angles : "degrees_converted_twice", else "degrees"
+        """
+        convention = self.info.get("camera", {})
+        if convention.get("world") == "mvdream":
+            cameras = mvdream_camera(cameras, convention.get("angles") == "degrees_converted_twice")
         return unit_sphere_matrix(cameras).to(self.device)
 
     def condition(self, embedding: Tensor, cameras: Cameras) -> Condition:

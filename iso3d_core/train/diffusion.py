@@ -23,6 +23,8 @@ from .loop import Batch, TrainConfig, train
 from .vae import TINY as TINY_VAE
 
 SINGLE_VIEW, DROPOUT = 0.3, 0.1
+# Not in the paper: groups of two orbits at once, so that the warm start can sample all its views together.
+TWO_ORBITS = 0.25
 
 TINY: dict[str, Any] = {
     "sample_size": 16, "in_channels": TINY_VAE["latent_channels"], "out_channels": TINY_VAE["latent_channels"],
@@ -143,14 +145,16 @@ class LatentSet:
         self.azimuth, self.elevation = views.azimuth, views.elevation
 
     def batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """``size`` objects with 4 views, or four times as many with a single view: the same work."""
-        single = rng.random() < SINGLE_VIEW
-        items = rng.integers(len(self.targets), size=size * (GROUP_VIEWS if single else 1))
+        """``size`` objects with 4 views, four times as many with one, or half as many with 8: the same work."""
+        kind = rng.random()
+        single, double = kind < SINGLE_VIEW, kind > 1 - TWO_ORBITS and size > 1
+        items = rng.integers(len(self.targets), size=size * GROUP_VIEWS if single else size // (2 if double else 1))
         reference = rng.integers(REFERENCES, size=len(items))
         if single:
             columns = rng.integers(TARGETS, size=(len(items), 1))
         else:
-            columns = rng.integers(GROUPS, size=size)[:, None] * GROUP_VIEWS + np.arange(GROUP_VIEWS)
+            groups = rng.permuted(np.tile(np.arange(GROUPS), (len(items), 1)), axis=1)[:, : 2 if double else 1]
+            columns = (groups[:, :, None] * GROUP_VIEWS + np.arange(GROUP_VIEWS)).reshape(len(items), -1)
         rows = items[:, None]
         cameras = relative_cameras(
             self.azimuth[rows, columns],
@@ -170,13 +174,13 @@ class LatentSet:
 
 
 def joint_batch(latents: LatentSet, images: ReferenceSet, rng: np.random.Generator, size: int) -> Batch:
-    """A batch for `JointTraining`: 4 x ``size`` images, among them each object's conditioning one."""
+    """A batch for `JointTraining`, with each object's conditioning image among the images."""
     batch = latents.batch(rng, size)
     items, reference = batch["items"], batch["references"]
     row = np.arange(len(items))
-    if len(items) == size:  # groups of four views: all four directions of each object, as hard negatives
+    if len(items) <= size:  # groups of views: all four directions of each object, as hard negatives
         row = row * REFERENCES + reference
-        items, reference = np.repeat(items, REFERENCES), np.tile(np.arange(REFERENCES), size)
+        items, reference = np.repeat(items, REFERENCES), np.tile(np.arange(REFERENCES), len(items))
     return {**batch, **images.batch(rng, items, reference), "row": torch.from_numpy(row)}
 
 

@@ -1,0 +1,72 @@
+"""`iso3d models`: the bundles on this machine, and how more get there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from .bars import Bars
+from .commands import Models
+from .types import InputError
+from .weights import Bundle, bundles, find_bundle, models_folder
+
+
+def show(_: Models) -> None:
+    """Every bundle here, then what can be downloaded."""
+    from .checkpoints.catalogue import CATALOGUE
+
+    here = list(bundles())
+    for bundle in here:
+        parts, size = ", ".join(bundle.parts), bundle.size_bytes / 1e6
+        print(f"{bundle.name:14s} {parts:32s} {size:9.1f} MB  {_license(bundle)}  {bundle.folder}")
+    names = {bundle.folder.name for bundle in here}
+    for entry in CATALOGUE.values():
+        if entry.name not in names:
+            how = f"not here: iso3d models pull {entry.name}"
+            print(f"{entry.name:14s} {how:32s} {entry.gigabytes * 1e3:9.1f} MB  {entry.license}")
+
+
+def _license(bundle: Bundle) -> str:
+    return str(bundle.info.get("license", "unknown licence"))
+
+
+def verify(c: Models) -> None:
+    """Compare checksums; raises InputError naming damaged files."""
+    broken = []
+    for bundle in [find_bundle(c.subject)] if c.subject else list(bundles()):
+        damaged = bundle.broken_files()
+        broken += [f"{bundle.name}: {name}" for name in damaged]
+        print(f"{bundle.name:14s} {'DAMAGED: ' + ', '.join(damaged) if damaged else 'intact'}")
+    if broken:
+        raise InputError(f"{len(broken)} files are missing or damaged ({broken[0]}); install the bundle again")
+
+
+def pull(c: Models) -> None:
+    """Say what it is, how large and under which licence; ask; download and convert."""
+    from .checkpoints.pull import find_entry
+    from .checkpoints.pull import pull as download
+
+    if c.subject is None:
+        raise InputError("say which: iso3d models pull NAME; `iso3d models list` shows the names")
+    entry = find_entry(c.subject)
+    print(f"{entry.name}: {entry.about}")
+    print(f"  {entry.gigabytes:.2f} GB from {entry.sources[0].repository}, licence: {entry.license}")
+    if not c.yes:
+        if not sys.stdin.isatty():
+            raise InputError("nobody is there to ask; add --yes to accept the licence and download")
+        if input("  download it? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("  not downloaded")
+            return
+    with Bars(None) as bars:
+        print(f"{download(entry, c.half, bars.show)}")
+
+
+def convert(c: Models) -> None:
+    """A checkpoint file to a bundle."""
+    from .checkpoints.convert import convert as make_bundle
+
+    if c.subject is None or c.as_ is None:
+        raise InputError("say what to convert: iso3d models convert FILE --as KIND --out DIR")
+    out = c.out or models_folder() / Path(c.subject).stem
+    with Bars(None) as bars:
+        print(f"{make_bundle(Path(c.subject), c.as_, out, c.half, bars.show)}")
