@@ -176,10 +176,12 @@ def run_models(c: Models) -> int:
     return OK
 
 
-def run_doctor(_: Doctor) -> int:
-    from .doctor import report
+def run_doctor(c: Doctor) -> int:
+    from .doctor import memory, report
 
     print("\n".join(report()))
+    if c.bundle is not None:
+        print("\n".join(memory(c.bundle)))
     return OK
 
 

@@ -111,6 +111,9 @@ class Models:
 class Doctor:
     """Report versions, devices, backends and whether the bundles are intact."""
 
+    bundle: str | None = None
+    """Also predict the GPU memory that each preset needs with this bundle."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train(TrainOptions):

@@ -48,6 +48,28 @@ def report() -> list[str]:
     return lines
 
 
+def memory(name: str) -> list[str]:
+    """A line a preset: the GPU memory it needs with the bundle, and whether this machine has it."""
+    import torch
+
+    from .config import PRESETS, preset
+    from .vram import predict
+    from .weights import find_bundle
+
+    bundle = find_bundle(name)
+    family = str(bundle.info.get("family", bundle.name))
+    free = torch.cuda.mem_get_info()[0] / 1e9 if torch.cuda.is_available() else None
+    lines = [f"GPU memory that bundle {bundle.name} needs, predicted:"]
+    for chosen in PRESETS.get(family, PRESETS["isotropic3d"]):
+        need = predict(bundle, preset(chosen, family))
+        fits = "no GPU here" if free is None else "fits" if need.peak <= free else f"does NOT fit in {free:.1f} GB free"
+        lines.append(
+            f"  {chosen:8s} {need.peak:6.1f} GB  (networks {need.networks:.1f}, VAE gradient {need.encode:.1f}, "
+            f"rendering {need.render:.1f}, field {need.field:.1f})  {fits}"
+        )
+    return lines
+
+
 def _version(name: str) -> str:
     try:
         return version(name)

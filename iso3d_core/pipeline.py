@@ -57,8 +57,13 @@ def generate(
     started = time.monotonic()
 
     reference = image if isinstance(image, Reference) else load_reference(image)
+    own = prior is None
     prior = prior or MultiViewPrior.load(config.bundle, config.device)
     embedding = prior.embed(reference)
+    if own:  # nobody else needs them
+        prior.free_clip()
+        if config.warm_start is None:
+            prior.free_decoder()
     notes = _familiarity(prior, embedding, reference)
     checkpoints = None
     if checkpoint_folder is not None:

@@ -15,7 +15,7 @@ HEAVY = {"diffusers", "open_clip", "bpy", "comfy", "trimesh", "skimage", "cv2", 
 VALUES = {"types", "config"}
 PARTS = {"cameras", "ops", "render", "fields", "priors", "losses", "schedules", "mesh", "images", "metrics", "weights"}
 STORY = {"fit", "rgnv", "methods", "pipeline"}
-FRONTS = {"cli", "worker", "batch", "files", "doctor", "commands", "bars", "shelf", "checkpoints"}
+FRONTS = {"cli", "worker", "batch", "files", "doctor", "commands", "bars", "shelf", "checkpoints", "vram"}
 
 # Which top-level modules of the package each one may import, besides itself.
 MAY_IMPORT = {
@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "batch": VALUES | PARTS | STORY | FRONTS | {"__init__"},
     "cli": VALUES | PARTS | STORY | FRONTS | {"__init__", "train"},
     "files": VALUES | PARTS | {"fit"},
-    "doctor": VALUES | PARTS,
+    "doctor": VALUES | PARTS | {"vram"},
+    "vram": VALUES | PARTS,
     "commands": VALUES,
     "checkpoints": VALUES | PARTS,
     "shelf": VALUES | {"weights", "checkpoints", "commands", "bars"},

@@ -22,6 +22,8 @@ from ..weights import Bundle, find_bundle
 from .attention import fold_views, predict
 from .clip import ClipImage
 
+LARGE_BYTES = 500_000_000
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -63,20 +65,21 @@ class MultiViewPrior(nn.Module):
 
         if not isinstance(bundle, Bundle):
             bundle = find_bundle(bundle)
+        device, dtype = choose_arithmetic(device, precision)
+        # One network after the other; a large one is filled straight from its file, never held twice.
+        options: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": bundle.size_bytes > LARGE_BYTES}
         try:
-            vae = AutoencoderKL.from_pretrained(bundle.part("vae"), local_files_only=True, low_cpu_mem_usage=False)
-            unet = UNet2DConditionModel.from_pretrained(
-                bundle.part("multiview"), local_files_only=True, low_cpu_mem_usage=False
-            )
+            clip = ClipImage.load(bundle.part("clip"))
+            vae = AutoencoderKL.from_pretrained(bundle.part("vae"), torch_dtype=torch.float32, **options)
+            unet = UNet2DConditionModel.from_pretrained(bundle.part("multiview"), torch_dtype=dtype, **options)
             scheduler = DDIMScheduler.from_config(
                 json.loads((bundle.part("multiview") / "scheduler_config.json").read_text())
             )
-            clip = ClipImage.load(bundle.part("clip"))
         except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
             broken = ", ".join(bundle.broken_files()) or "none by checksum"
             raise InputError(f"bundle {bundle.name!r} cannot be loaded (damaged files: {broken}): {error}") from error
         fold_views(unet)
-        prior = MultiViewPrior(clip, vae.float(), unet.float(), scheduler, bundle.info)
+        prior = MultiViewPrior(clip, vae, unet, scheduler, bundle.info)
         seen = bundle.folder / "clip" / "familiar.safetensors"
         if seen.exists():
             prior.familiar = {name: value.float() for name, value in load_file(seen).items()}
@@ -84,22 +87,14 @@ class MultiViewPrior(nn.Module):
 
     def place(self, device: str = "auto", precision: str = "auto") -> MultiViewPrior:
         """Move to ``device`` and choose the arithmetic, as in `load`."""
-        if precision not in ("auto", "float32"):
-            raise InputError(f"unknown precision {precision!r}; use auto or float32")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device, dtype = choose_arithmetic(device, precision)
         self.to(device)
-        fast = (
-            torch.cuda.is_bf16_supported()
-            if device.startswith("cuda")
-            else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
-        self._autocast = torch.bfloat16 if fast and precision == "auto" else None
+        self._autocast = None if dtype == torch.float32 else dtype
         # On a CPU group normalisation is several times slower in channels_last than convolutions gain by it.
         layout = torch.channels_last if device.startswith("cuda") else torch.contiguous_format
         self.vae.to(memory_format=layout)
         # Module.to itself: diffusers' own warns about a list of exceptions that is empty here.
-        nn.Module.to(self.unet, self._autocast or torch.float32).to(memory_format=layout)
+        nn.Module.to(self.unet, dtype).to(memory_format=layout)
         return self
 
     @property
@@ -120,6 +115,10 @@ class MultiViewPrior(nn.Module):
     def free_clip(self) -> None:
         """Forget the CLIP tower: after the one embedding it is not needed."""
         self.clip = None
+
+    def free_decoder(self) -> None:
+        """Forget the VAE's decoder: score distillation only encodes."""
+        self.vae.decoder = self.vae.post_quant_conv = None
 
     def strangeness(self, embedding: Tensor) -> float | None:
         """Mahalanobis distance of the embedding's direction from those of the training set; None where unknown."""
@@ -244,6 +243,17 @@ class MultiViewPrior(nn.Module):
             if on_step:
                 on_step(i + 1, steps, z)
         return z
+
+
+def choose_arithmetic(device: str, precision: str) -> tuple[str, torch.dtype]:
+    """The device that "auto" means here, and bfloat16 where it is fast, float32 elsewhere or when asked for."""
+    if precision not in ("auto", "float32"):
+        raise InputError(f"unknown precision {precision!r}; use auto or float32")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    on_gpu = device.startswith("cuda")
+    fast = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device, torch.bfloat16 if fast and precision == "auto" else torch.float32
 
 
 def not_white(views: Tensor) -> Tensor:

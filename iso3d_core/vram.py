@@ -1,0 +1,145 @@
+"""How much memory of a GPU a preset will take with a bundle: counted where it can be, assumed where it says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from .config import GenerateConfig
+from .weights import Bundle
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Assumed, not counted: evaluated samples of a ray on average (most are pruned or miss), CUDA's own context, and what
+# the UNet's forward pass and the allocator hold for a moment.
+SAMPLES_A_RAY, NORMALS_A_SAMPLE = 16, 0.5
+ALLOWANCE_GB = 1.2
+PROBE_POINTS = 2048
+
+
+@dataclass(frozen=True)
+class Memory:
+    """In GB (1e9 bytes). ``embedding`` is the peak of the first moment, before the optimisation; the rest adds up."""
+
+    networks: float
+    field: float
+    encode: float
+    render: float
+    allowance: float
+    embedding: float
+
+    @property
+    def peak(self) -> float:
+        return max(self.embedding, sum(getattr(self, f.name) for f in fields(self) if f.name != "embedding"))
+
+
+def predict(bundle: Bundle, config: GenerateConfig) -> Memory:
+    """The memory of optimising with ``config``; raises InputError for a bundle without its parts.
+
+    The VAE's saved activations and the field's are counted exactly, by running the former without data and the latter
+    on a few points; weights from their files.
+    """
+    unet, vae, clip = (_parameters(bundle, part) for part in ("multiview", "vae", "clip"))
+    views = config.cameras.views * config.cameras.groups
+    # Half as many views at twice the resolution or more, as the paper has it: the larger product counts.
+    size = max(pixels for _, pixels in config.stage.resolution)
+    return Memory(
+        networks=(unet * 2 + vae * 4) / 1e9,
+        field=_field_bytes(config) / 1e9,
+        encode=views * _encode_bytes(bundle) / 1e9,
+        render=views * size**2 * SAMPLES_A_RAY * _sample_bytes(config) / 1e9,
+        allowance=ALLOWANCE_GB,
+        embedding=(unet * 2 + vae * 4 + clip * 4) / 1e9 + ALLOWANCE_GB,
+    )
+
+
+def _parameters(bundle: Bundle, part: str) -> int:
+    """Number of weights in the safetensors files of a part."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in bundle.part(part).glob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 (not a dict)
+                count = 1
+                for side in opened.get_slice(key).get_shape():
+                    count *= side
+                total += count
+    return total
+
+
+def _field_bytes(config: GenerateConfig) -> int:
+    """Weights, gradients and both moments of AdamW, float32."""
+    from .ops.encoding import grid_levels, table_rows
+
+    f = config.field
+    rows = table_rows(grid_levels(f.levels, f.base, f.growth, f.log2_table))
+    return rows * f.features * 4 * 4
+
+
+class _Saved:
+    """Adds up the tensors that autograd keeps for the backward pass, each storage once, weights left out."""
+
+    def __init__(self) -> None:
+        self.storages: dict[int, int] = {}
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        if not tensor.is_leaf:
+            storage = tensor.untyped_storage()
+            self.storages[storage._cdata] = storage.nbytes()
+        return tensor
+
+    def __enter__(self) -> _Saved:
+        import torch
+
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hooks.__exit__(None, None, None)
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.storages.values())
+
+
+def _encode_bytes(bundle: Bundle) -> int:
+    """What the encoder keeps for the gradient of one image, in bf16; run on the meta device, so nothing is computed."""
+    import torch
+    from accelerate import init_empty_weights
+    from diffusers import AutoencoderKL
+
+    info = bundle.info
+    with init_empty_weights():
+        vae: Any = AutoencoderKL.from_config(json.loads((bundle.part("vae") / "config.json").read_text()))
+    # Module.to itself: diffusers' own warns about a list of exceptions that is empty here.
+    vae = torch.nn.Module.to(vae, device="meta", dtype=torch.bfloat16).requires_grad_(False)
+    side, factor = info["image_size"], info.get("pixel_unshuffle", 1)
+    image = torch.empty(
+        1, 3 * factor**2, side // factor, side // factor, dtype=torch.bfloat16, device="meta", requires_grad=True
+    )
+    with _Saved() as saved:
+        kept = vae.encode(image * 1).latent_dist.mode()
+    total = saved.bytes
+    del kept
+    return total
+
+
+def _sample_bytes(config: GenerateConfig) -> float:
+    """What the field keeps for the gradient of one sample: density and color, and normals for some."""
+    import torch
+
+    from .fields.hashgrid import HashGridField
+
+    field = HashGridField(config.field)
+    points = torch.rand(PROBE_POINTS, 3) - 0.5
+    with _Saved() as saved:
+        kept: Any = field(points)
+    plain = saved.bytes
+    with _Saved() as saved:
+        kept = field.normals(points)
+    del kept
+    return (plain + NORMALS_A_SAMPLE * saved.bytes) / PROBE_POINTS
