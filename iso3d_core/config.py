@@ -245,7 +245,7 @@ class TrainOptions:
     batch: int | None = None
     learning_rate: float | None = None
     start: str | None = None
-    """A bundle's name or folder, whose CLIP towers and UNet `clip` and `joint` go on from."""
+    """A bundle's name or folder, whose UNet `views --stage 1` goes on from where shapes agree."""
     compile: bool = False
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
     stage: int = 1
@@ -260,3 +260,34 @@ def preset(name: str, bundle: str = "tiny", seed: int = 0) -> GenerateConfig:
     if name not in family:
         raise InputError(f"unknown preset {name!r}; use one of {', '.join(family)}")
     return replace(family[name], bundle=bundle, seed=seed)
+
+
+def customise(
+    config: GenerateConfig,
+    steps: int | None = None,
+    resolution: int | None = None,
+    guidance: float | None = None,
+    warm_start: bool = True,
+) -> GenerateConfig:
+    """``config`` with other SDS steps, resolution in pixels and guidance scale, or without its warm start.
+
+    The ramps over the steps are stretched with them. Raises InputError for a negative number of steps.
+    """
+    stage = config.stage
+    if steps is not None:
+        factor = steps / (stage.steps or stage.t_max.until)
+        ramps = {
+            name: replace(ramp, until=max(1, round(ramp.until * factor)))
+            for name, ramp in vars(stage).items()
+            if isinstance(ramp, Ramp)
+        }
+        stage = replace(stage, steps=steps, **ramps)
+    if stage.steps == 0 and not warm_start:
+        raise InputError(
+            f"preset {config.preset!r} is a warm start alone; give it SDS steps, or leave the warm start on"
+        )
+    if resolution is not None:
+        stage = replace(stage, resolution=((0, resolution),))
+    if guidance is not None:
+        stage = replace(stage, guidance_scale=guidance)
+    return replace(config, stage=stage, warm_start=config.warm_start if warm_start else None)

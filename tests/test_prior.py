@@ -6,7 +6,8 @@ from torch.nn import functional as F
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.priors.attention import FoldViews, fold_views, predict
 from iso3d_core.priors.multiview import MultiViewPrior, not_white
-from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
+from iso3d_core.priors.sketch import Sketch
+from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE, take_over
 from iso3d_core.types import Cancelled, InputError, Reference
 
 
@@ -199,3 +200,36 @@ def test_strangeness_is_the_mahalanobis_distance_of_the_direction():
 def test_embedding_without_the_clip_tower_is_an_error_for_people(prior):
     with pytest.raises(InputError, match="load the bundle again"):
         prior.embed(Reference(torch.zeros(4, 8, 8)))
+
+
+def test_a_sketch_goes_into_the_unet_beside_the_latents():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**{**UNET, "in_channels": 8, "sample_size": 16})
+    fold_views(unet)
+    unet.sketch = Sketch(12)
+    z, t = random(2, 3, 4, 16, 16), torch.full((2, 3), 7)
+    embedding, cameras = random(2, 1, 12, seed=1), unit_sphere_matrix(CAMERAS).expand(2, 3, 16)
+    with torch.no_grad():
+        out = predict(unet, z, t, embedding, cameras)
+        assert out.shape == z.shape
+        guess = unet.sketch(embedding.repeat_interleave(3, dim=0), cameras.flatten(0, 1)).unflatten(0, (2, 3))
+        plain = unet.sketch
+        del unet.sketch
+        torch.testing.assert_close(predict(unet, torch.cat([z, guess], dim=2), t, embedding, cameras), out)
+        unet.sketch = plain
+
+
+def test_weights_of_another_unet_are_taken_over_without_effect_of_new_channels():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    small, large = UNet2DConditionModel(**UNET), UNet2DConditionModel(**{**UNET, "in_channels": 8})
+    take_over(large, small.state_dict())
+    z, t, context = random(2, 4, 4, 4), torch.tensor([3, 900]), random(2, 1, 12, seed=1)
+    labels = random(2, 16, seed=2)
+    with torch.no_grad():
+        expected = small(z, t, context, class_labels=labels).sample
+        found = large(torch.cat([z, random(2, 4, 4, 4, seed=3)], dim=1), t, context, class_labels=labels).sample
+    torch.testing.assert_close(found, expected)

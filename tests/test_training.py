@@ -6,11 +6,12 @@ import torch
 from torch.nn import functional as F
 
 from iso3d_core.cameras import orbit, unit_sphere_matrix
-from iso3d_core.priors.clip import WordTokenizer, image_tensor
-from iso3d_core.train.clip import ClipTraining, vocabulary
+from iso3d_core.priors.clip import WordTokenizer, blend, image_tensor
+from iso3d_core.priors.sketch import Sketch
+from iso3d_core.train.clip import ClipTraining, thumbnail_all, vocabulary
 from iso3d_core.train.diffusion import LatentSet
 from iso3d_core.train.vae import VaeTraining, encode_all, grid, reconstruction_loss, to_rgb
-from iso3d_core.types import Reference
+from iso3d_core.types import InputError, Reference
 
 
 def random(*shape, seed=0):
@@ -65,12 +66,12 @@ def check_gradients(module):
 
 def test_clip_training_has_finite_losses_and_trains_everything():
     torch.manual_seed(0)
-    model = ClipTraining(CLIP, latent_channels=2, view_weight=0.5)
+    model = ClipTraining(CLIP, view_weight=0.5)
     batch = {
         "rgb": random(4, 3, 16, 16).sigmoid(),
         "tokens": WordTokenizer(list("abcdef"), 6)(["a b", "c", "d e f", "a"]),
         "seen_from": random(4, 3, 16, seed=1),
-        "seen": random(4, 3, 2, 16, 16, seed=2),
+        "seen": random(4, 3, 4, 16, 16, seed=2).sigmoid(),
     }
     out = model(batch)
     assert out["loss"].item() == pytest.approx(float(out["contrast"] + 0.5 * out["view"]), rel=1e-5)
@@ -82,6 +83,27 @@ def test_clip_training_has_finite_losses_and_trains_everything():
     torch.testing.assert_close(out["contrast"], contrast)
     out["loss"].backward()
     check_gradients(model)
+
+
+def test_a_thumbnail_is_the_mean_of_its_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64, 4), dtype=np.uint8)
+    thumbs = thumbnail_all(images, batch=2)
+    assert thumbs.shape == (3, 2, 4, 16, 16)
+    assert thumbs.dtype == torch.uint8
+    mean = images.reshape(3, 2, 16, 4, 16, 4, 4).mean(axis=(3, 5))
+    assert np.abs(thumbs.permute(0, 1, 3, 4, 2).numpy() - mean).max() <= 0.51
+
+
+def test_a_sketch_depends_on_the_embedding_and_on_the_camera_together():
+    torch.manual_seed(0)
+    sketch, cameras = Sketch(16), unit_sphere_matrix(orbit(torch.tensor([0.0, 90.0]), 15.0))
+    first, second = random(1, 1, 16), random(1, 1, 16, seed=1)
+    guess = torch.stack([sketch(e.expand(2, 1, 16), cameras) for e in (first, second)])  # [2 embeddings, 2 cameras]
+    assert guess.shape == (2, 2, 4, 16, 16)
+    # No sum of a part of the embedding and a part of the camera: the mixed difference does not vanish.
+    assert float((guess[0, 0] - guess[0, 1] - guess[1, 0] + guess[1, 1]).abs().max()) > 1e-3
+    nothing = sketch(torch.zeros(2, 1, 16), cameras)
+    torch.testing.assert_close(nothing[0], nothing[1])
 
 
 # ---- VAE -----------------------------------------------------------------------------------------
@@ -186,3 +208,19 @@ def test_latent_batches_pair_each_view_with_its_camera_and_its_reference():
             expected = unit_sphere_matrix(orbit(azimuth, Views.elevation[item, columns]))
             torch.testing.assert_close(batch["cameras"][i], expected, rtol=1e-4, atol=1e-5)
     assert shapes == {(6, 4), (24, 1), (3, 8)}
+
+
+def test_blending_goes_along_the_sphere_from_one_to_the_other():
+    first, second = random(2, 1, 16) * 3, random(2, 1, 16, seed=1)
+    torch.testing.assert_close(blend(first, second, 0.0), first)
+    torch.testing.assert_close(blend(first, second, 1.0), second)
+    middle = blend(first, second, 0.5)
+    cosines = [F.cosine_similarity(middle, end, dim=-1) for end in (first, second)]
+    torch.testing.assert_close(cosines[0], cosines[1])
+    torch.testing.assert_close(middle.norm(dim=-1), (first.norm(dim=-1) + second.norm(dim=-1)) / 2)
+    torch.testing.assert_close(blend(first, first, 0.3), first)
+    assert blend(first[:1], second, 0.5).shape == (2, 1, 16)
+    with pytest.raises(InputError, match="of different bundles"):
+        blend(first, random(1, 1, 8), 0.5)
+    with pytest.raises(InputError, match="batches of 2 and 3"):
+        blend(first, random(3, 1, 16), 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -30,10 +31,15 @@ def optimise(
     config: GenerateConfig,
     on_progress: OnProgress | None = None,
     checkpoints: Checkpoints | None = None,
+    start: Scene | None = None,
 ) -> Scene:
-    """embedding [1, 1, D] -> an optimised scene: an optional warm start on sampled views, then SDS."""
-    scene = Scene(config.field, config.render, config.seed).to(prior.device)
-    if config.warm_start is not None:
+    """embedding [1, 1, D] -> an optimised scene: an optional warm start on sampled views, then SDS.
+
+    start : a scene to go on from instead of the warm start; it is copied, not changed
+    """
+    scene = copy.deepcopy(start) if start is not None else Scene(config.field, config.render, config.seed)
+    scene = scene.to(prior.device)
+    if config.warm_start is not None and start is None:
         cameras, views, masks = sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
         warm = photometric_objective(scene, cameras, views, masks, config)
         fit(

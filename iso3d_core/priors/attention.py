@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import spherical_harmonics
+
+HARMONICS = 9  # spherical harmonics up to degree 2
 
 
 class FoldViews:
@@ -91,8 +94,12 @@ def predict(unet: Any, latents: Tensor, t: Tensor, embedding: Tensor, cameras: T
     context = embedding.repeat_interleave(v, dim=0)  # [(b v), 1, D]
     if getattr(unet, "encoder_hid_proj", None) is not None:
         context = steer(context, cameras.flatten(0, 1))
+    frames = latents.flatten(0, 1)
+    if getattr(unet, "sketch", None) is not None:
+        guess = unet.sketch(embedding.repeat_interleave(v, dim=0), cameras.flatten(0, 1))
+        frames = torch.cat([frames, guess.to(frames.dtype)], dim=1)
     out = with_views(unet, v)(
-        latents.flatten(0, 1),
+        frames,
         t.flatten(),
         encoder_hidden_states=context,
         class_labels=cameras.flatten(0, 1),

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..types import InputError
+
 if TYPE_CHECKING:
     from ..types import Reference
 
@@ -105,6 +107,28 @@ class ClipImage(nn.Module):
         images = image_tensor(reference, s["size"], s["mean"], s["std"], s.get("via"))
         device = next(self.parameters()).device
         return self(images.to(device, next(self.parameters()).dtype)).float()[:, None]
+
+
+def blend(first: Tensor, second: Tensor, weight: float) -> Tensor:
+    """Spherical interpolation of embeddings [B, 1, D], the length interpolated linearly; 0 gives the first.
+
+    Batches of 1 are repeated to the other's size. Raises InputError where widths or batches do not fit.
+    """
+    if first.shape[-1] != second.shape[-1]:
+        raise InputError(f"the embeddings have {first.shape[-1]} and {second.shape[-1]} numbers: of different bundles")
+    if len(first) != len(second) and 1 not in (len(first), len(second)):
+        raise InputError(f"batches of {len(first)} and {len(second)} embeddings do not fit together")
+    first, second = torch.broadcast_tensors(first, second)
+    lengths = first.norm(dim=-1, keepdim=True), second.norm(dim=-1, keepdim=True)
+    a, b = first / lengths[0].clamp(min=1e-8), second / lengths[1].clamp(min=1e-8)
+    angle = torch.acos((a * b).sum(-1, keepdim=True).clamp(-1, 1))
+    sine = torch.sin(angle)
+    # Almost the same direction: the sphere is flat there.
+    near = sine < 1e-4
+    sine = sine.masked_fill(near, 1.0)
+    left = torch.where(near, torch.full_like(angle, 1 - weight), torch.sin((1 - weight) * angle) / sine)
+    right = torch.where(near, torch.full_like(angle, weight), torch.sin(weight * angle) / sine)
+    return (left * a + right * b) * torch.lerp(lengths[0], lengths[1], weight)
 
 
 def load_shards(folder: Path, name: str) -> dict[str, Tensor]:

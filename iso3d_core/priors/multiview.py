@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from ..cameras import Cameras, mvdream_camera, unit_sphere_matrix
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
-from .attention import fold_views, predict
+from .attention import HARMONICS, fold_views, predict
 from .clip import ClipImage
+from .sketch import Sketch
 
 LARGE_BYTES = 500_000_000
 
@@ -79,6 +80,8 @@ class MultiViewPrior(nn.Module):
             broken = ", ".join(bundle.broken_files()) or "none by checksum"
             raise InputError(f"bundle {bundle.name!r} cannot be loaded (damaged files: {broken}): {error}") from error
         fold_views(unet)
+        if (bundle.folder / "sketch").is_dir():
+            unet.sketch = Sketch.load(bundle.folder / "sketch").to(dtype)
         prior = MultiViewPrior(clip, vae, unet, scheduler, bundle.info)
         seen = bundle.folder / "clip" / "familiar.safetensors"
         if seen.exists():
@@ -111,6 +114,12 @@ class MultiViewPrior(nn.Module):
         if self.clip is None:
             raise InputError("the CLIP tower was freed; load the bundle again to embed another image")
         return self.clip.embed(reference)
+
+    @property
+    def embedding_width(self) -> int:
+        """D of the [1, 1, D] embeddings the UNet takes."""
+        config = self.unet.config
+        return config.encoder_hid_dim // HARMONICS if config.encoder_hid_dim else config.cross_attention_dim
 
     def free_clip(self) -> None:
         """Forget the CLIP tower: after the one embedding it is not needed."""

@@ -28,7 +28,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     views = ViewSet(work / "data")
-    reports = {p: read_report(work / p) for p in ("vae", "clip", "joint", "views1", "views2")}
+    reports = {p: read_report(work / p) for p in ("vae", "clip", "views1", "views2")}
     write_vae(work, part / "vae")
     limit = write_clip(work, views, part / "clip")
     write_views(work, part / "multiview")
@@ -42,7 +42,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
         "latent_scale": reports["vae"]["scale"], "camera": CAMERA,
         "light": asdict(light), "guidance_scale": 3.0, "familiar_limit": limit,
         "provenance": {
-            "made_by": "python -m iso3d_core.train data, vae, clip, joint, views --stage 1, views --stage 2, bundle",
+            "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, bundle",
             "objects": len(views), "seeds": [0, len(views)], "held_out_from_seed": HELD_OUT_SEED,
             "training": reports, "validation": validation,
         },
@@ -107,18 +107,20 @@ def write_familiar(directions: Tensor, folder: Path) -> float:
 
 
 def load_towers(work: Path, tokenizer: WordTokenizer) -> clip.ClipTraining:
-    """The CLIP towers as the joint training left them."""
-    towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size), vae.TINY["latent_channels"])
-    towers.load_state_dict(torch.load(work / "joint" / "towers.pt", weights_only=True))
+    towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size))
+    towers.load_state_dict(torch.load(work / "clip" / "final.pt", weights_only=True))
     return towers
 
 
 def write_views(work: Path, folder: Path) -> None:
-    """The UNet (stage 2's weights) and its schedule."""
+    """The UNet (stage 2's weights), its sketch network as a part of its own, and its schedule."""
     unet = diffusion.make_unet(diffusion.TINY)
     unet.save_config(folder)
     state = torch.load(work / "views2" / "final.pt", weights_only=True)
+    sketch = {name[len("sketch.") :]: state.pop(name) for name in list(state) if name.startswith("sketch.")}
     _save(state, folder / "diffusion_pytorch_model.safetensors")
+    _save(sketch, folder.parent / "sketch" / "model.safetensors")
+    (folder.parent / "sketch" / "config.json").write_text(json.dumps(unet.sketch.config, indent=2) + "\n")
     schedule = {"_class_name": "DDIMScheduler", **diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
     (folder / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
 
@@ -142,8 +144,9 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     towers = load_towers(work, tokenizer).eval()
     targets = vae.encode_all(autoencoder, views.targets) * scale
     references = vae.encode_all(autoencoder, views.references) * scale
-    images = clip.ReferenceSet(views, targets, tokenizer)
-    out["clip_top1_of_256"] = float(towers(images.all_references(np.random.default_rng(0), 256))["top1"])
+    images = clip.ReferenceSet(views, clip.thumbnail_all(views.targets), tokenizer)
+    found = towers(images.all_references(np.random.default_rng(0), 256))
+    out |= {"clip_top1_of_256": float(found["top1"]), "sketch_mse": float(found["view"])}
     latents = diffusion.LatentSet(views, targets, references, clip.embed_all(towers, views.references))
     for stage in (1, 2):
         unet = diffusion.make_unet(diffusion.TINY)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cameras import orbit, unit_sphere_matrix
-from ..priors.attention import fold_views, predict
-from .clip import ClipTraining, ReferenceSet
+from ..priors.attention import HARMONICS, fold_views, predict
+from ..priors.sketch import CHANNELS, Sketch
 from .data import GROUP_VIEWS, GROUPS, REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
 from .vae import TINY as TINY_VAE
@@ -25,10 +25,12 @@ from .vae import TINY as TINY_VAE
 SINGLE_VIEW, DROPOUT = 0.3, 0.1
 # Not in the paper: groups of two orbits at once, so that the warm start can sample all its views together.
 TWO_ORBITS = 0.25
+SKETCH_WEIGHT = 2.0
 
 TINY: dict[str, Any] = {
-    "sample_size": 16, "in_channels": TINY_VAE["latent_channels"], "out_channels": TINY_VAE["latent_channels"],
-    "encoder_hid_dim": 9 * 256, "encoder_hid_dim_type": "text_proj", "cross_attention_dim": 128,
+    "sample_size": 16,
+    "in_channels": TINY_VAE["latent_channels"] + CHANNELS, "out_channels": TINY_VAE["latent_channels"],
+    "encoder_hid_dim": HARMONICS * 256, "encoder_hid_dim_type": "text_proj", "cross_attention_dim": 128,
     "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2, 3),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -43,8 +45,7 @@ SCHEDULE: dict[str, Any] = {
 # The paper's optimiser settings (section 4.1) for a UNet of Stable Diffusion 2.1's size, a process's share of 8 GPUs.
 PAPER_STAGE1 = TrainConfig(50_000, batch=24, accumulate=4, learning_rate=1e-4, warmup=10_000, decay="constant")
 PAPER_STAGE2 = TrainConfig(5_000, batch=16, learning_rate=5e-5, warmup=0, decay="linear")
-TINY_JOINT = TrainConfig(2_400, batch=16, learning_rate=6e-4, warmup=100, decay="constant", averaged_decay=0.998)
-TINY_STAGE1 = TrainConfig(4_500, batch=16, learning_rate=6e-4, warmup=20, averaged_decay=0.9985)
+TINY_STAGE1 = TrainConfig(6_000, batch=16, learning_rate=6e-4, warmup=100, averaged_decay=0.9985)
 TINY_STAGE2 = replace(TINY_STAGE1, steps=150, batch=12, learning_rate=5e-5, warmup=20)
 
 
@@ -53,6 +54,8 @@ def make_unet(config: dict[str, Any]) -> Any:
 
     unet: Any = UNet2DConditionModel(**config)
     fold_views(unet)
+    if config["in_channels"] > config["out_channels"]:
+        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS)
     return unet
 
 
@@ -60,10 +63,17 @@ def start_from(unet: Any, folder: Path) -> None:
     """Take over the weights of a bundle's UNet that have the same name and shape."""
     from safetensors.torch import load_file
 
+    take_over(unet, load_file(folder / "diffusion_pytorch_model.safetensors"))
+
+
+def take_over(unet: Any, found: dict[str, Tensor]) -> None:
+    """Weights of the same name and shape; further input channels start without effect."""
     own = unet.state_dict()
-    for name, value in load_file(folder / "diffusion_pytorch_model.safetensors").items():
+    for name, value in found.items():
         if name in own and own[name].shape == value.shape:
             own[name] = value.float()
+        elif name == "conv_in.weight" and own[name].shape[1] > value.shape[1]:
+            own[name] = F.pad(value.float(), (0, 0, 0, 0, 0, own[name].shape[1] - value.shape[1]))
     unet.load_state_dict(own)
 
 
@@ -98,7 +108,14 @@ class MultiViewTraining(nn.Module):
         if self.explicit_attention:
             noisy, t, cameras = with_reference(noisy, t, cameras, batch["reference"])
         out = predict(self.unet, noisy, t, embedding, cameras)[:, -z.shape[1] :]
-        return {"loss": F.mse_loss(out.float(), target)}
+        loss = F.mse_loss(out.float(), target)
+        if "thumbs" not in batch:
+            return {"loss": loss}
+        guess = self.unet.sketch(
+            batch["embedding"].repeat_interleave(z.shape[1], dim=0), batch["cameras"].flatten(0, 1)
+        )
+        sketch = F.mse_loss(guess.float(), batch["thumbs"].flatten(0, 1))
+        return {"loss": loss + SKETCH_WEIGHT * sketch, "views": loss.detach(), "sketch": sketch.detach()}
 
 
 def with_reference(noisy: Tensor, t: Tensor, cameras: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,37 +128,17 @@ def with_reference(noisy: Tensor, t: Tensor, cameras: Tensor, reference: Tensor)
     )
 
 
-class JointTraining(nn.Module):
-    """Before stage 1, for a small image tower: the denoising loss also tunes it, its own losses keep it CLIP.
-
-    A tower of Stable Diffusion's size stays frozen (the paper); one trained from nothing in minutes still learns
-    here what novel views need. Forward takes the batches of `ReferenceSet` and `LatentSet` as one, with
-    "row": [B] the image of the batch that conditions each object.
-    """
-
-    def __init__(self, towers: ClipTraining, views: MultiViewTraining, clip_weight: float = 0.05) -> None:
-        super().__init__()
-        self.towers, self.views, self.clip_weight = towers, views, clip_weight
-
-    def networks(self) -> list[nn.Module]:
-        return [*self.towers.networks(), *self.views.networks()]
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        image = self.towers.embed(batch["rgb"])
-        clip = self.towers.losses(image, batch)
-        views = self.views({**batch, "embedding": image[batch["row"]][:, None]})
-        total = views["loss"] + self.clip_weight * clip["loss"]
-        return {**clip, "views": views["loss"].detach(), "loss": total}
-
-
 class LatentSet:
     """Latents and poses of a training set, ready to be drawn into batches.
 
-    targets [N, 12, C, h, w] and references [N, 4, C, h, w] scaled latents; embeddings [N, 4, D] or None
+    targets [N, 12, C, h, w] and references [N, 4, C, h, w] scaled latents; embeddings [N, 4, D]
+    thumbs uint8 [N, 12, 4, 16, 16] of the targets, or None
     """
 
-    def __init__(self, views: ViewSet, targets: Tensor, references: Tensor, embeddings: Tensor | None) -> None:
-        self.targets, self.references, self.embeddings = targets, references, embeddings
+    def __init__(
+        self, views: ViewSet, targets: Tensor, references: Tensor, embeddings: Tensor, thumbs: Tensor | None = None
+    ) -> None:
+        self.targets, self.references, self.embeddings, self.thumbs = targets, references, embeddings, thumbs
         self.azimuth, self.elevation = views.azimuth, views.elevation
 
     def batch(self, rng: np.random.Generator, size: int) -> Batch:
@@ -162,33 +159,14 @@ class LatentSet:
             self.azimuth[items, TARGETS + reference][:, None],
         )
         batch = {
-            "items": items,
-            "references": reference,
             "latents": self.targets[rows, columns].float(),
             "cameras": unit_sphere_matrix(cameras).reshape(*columns.shape, 16),
             "reference": self.references[items, reference].float(),
+            "embedding": self.embeddings[items, reference][:, None].float(),
         }
-        if self.embeddings is not None:
-            batch["embedding"] = self.embeddings[items, reference][:, None].float()
+        if self.thumbs is not None:
+            batch["thumbs"] = self.thumbs[rows, columns].float() / 255
         return batch
-
-
-def joint_batch(latents: LatentSet, images: ReferenceSet, rng: np.random.Generator, size: int) -> Batch:
-    """A batch for `JointTraining`, with each object's conditioning image among the images."""
-    batch = latents.batch(rng, size)
-    items, reference = batch["items"], batch["references"]
-    row = np.arange(len(items))
-    if len(items) <= size:  # groups of views: all four directions of each object, as hard negatives
-        row = row * REFERENCES + reference
-        items, reference = np.repeat(items, REFERENCES), np.tile(np.arange(REFERENCES), len(items))
-    return {**batch, **images.batch(rng, items, reference), "row": torch.from_numpy(row)}
-
-
-def train_jointly(
-    latents: LatentSet, images: ReferenceSet, config: TrainConfig, folder: Path, model: JointTraining
-) -> dict[str, float]:
-    """Train ``model``; it then holds the averaged weights. Returns final losses and hours."""
-    return train(model, lambda rng: joint_batch(latents, images, rng, config.batch), config, folder)
 
 
 def train_views(

@@ -1,6 +1,6 @@
-"""`iso3d train data|vae|clip|joint|views|bundle`: the steps from nothing to a bundle, each resumable in its own folder.
+"""`iso3d train data|vae|clip|views|bundle`: the steps from nothing to a bundle, each resumable in its own folder.
 
-    data -> vae -> clip -> joint -> views (stage 1, stage 2) -> bundle
+    data -> vae -> clip -> views (stage 1, stage 2) -> bundle
 
 Every step reads what the earlier ones left in the work folder, so any of them can be repeated alone. For several
 processes or machines: `accelerate launch -m iso3d_core.train views --work DIR`.
@@ -40,8 +40,7 @@ def over(preset: TrainConfig, options: TrainOptions) -> TrainConfig:
 def run(part: str, options: TrainOptions) -> None:
     """Run one part; raises ValueError for an unknown one."""
     parts = {
-        "data": run_data, "vae": run_vae, "clip": run_clip, "joint": run_joint, "views": run_views,
-        "bundle": run_bundle,
+        "data": run_data, "vae": run_vae, "clip": run_clip, "views": run_views, "bundle": run_bundle,
     }  # fmt: skip
     if part not in parts:
         raise ValueError(f"unknown part {part!r}; use one of {', '.join(parts)}")
@@ -65,48 +64,34 @@ def run_vae(options: TrainOptions) -> None:
 def run_clip(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "clip"
     folder.mkdir(parents=True, exist_ok=True)
-    start = None if options.start is None else find_bundle(options.start).part("clip")
-    words = clip_part.vocabulary(views.captions) if start is None else load_tokenizer(start).words
+    words = clip_part.vocabulary(views.captions)
     (folder / "vocabulary.json").write_text(json.dumps({"context_length": clip_part.CONTEXT, "words": words}) + "\n")
-    data = clip_part.ReferenceSet(views, load_latents(options.work)["targets"], load_tokenizer(folder))
-    model = make_towers(data)
-    if start is not None:
-        from safetensors.torch import load_file
-
-        weights = load_file(start / "open_clip_model.safetensors")
-        model.clip.load_state_dict({name: value.float() for name, value in weights.items()})
+    tokenizer = load_tokenizer(folder)
+    data = clip_part.ReferenceSet(views, load_thumbs(options.work, views), tokenizer)
+    model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
-    _finish(folder, model.state_dict(), {**report, **started_from(options)})
-
-
-def run_joint(options: TrainOptions) -> None:
-    """The image tower and the UNet together; afterwards the tower is frozen."""
-    views, folder = ViewSet(options.work / "data"), options.work / "joint"
-    latents = load_latents(options.work)
-    images = clip_part.ReferenceSet(views, latents["targets"], load_tokenizer(options.work / "clip"))
-    towers, unet = make_towers(images), diffusion.make_unet(diffusion.TINY)
-    towers.load_state_dict(load_state(options.work / "clip"))
-    if options.start is not None:
-        diffusion.start_from(unet, find_bundle(options.start).part("multiview"))
-    model = diffusion.JointTraining(towers, diffusion.MultiViewTraining(unet, make_schedule()))
-    data = diffusion.LatentSet(views, latents["targets"], latents["references"], None)
-    report = diffusion.train_jointly(data, images, over(diffusion.TINY_JOINT, options), folder, model)
-    torch.save(clip_part.embed_all(towers, views.references), options.work / "embeddings.pt")
-    torch.save(towers.state_dict(), folder / "towers.pt")
-    _finish(folder, unet.state_dict(), {**report, **started_from(options)})
+    torch.save(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
+    _finish(folder, model.state_dict(), report)
 
 
 def run_views(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / f"views{options.stage}"
     latents = load_latents(options.work)
     embeddings = torch.load(options.work / "embeddings.pt", weights_only=True)
-    data = diffusion.LatentSet(views, latents["targets"], latents["references"], embeddings)
+    thumbs = load_thumbs(options.work, views)
+    data = diffusion.LatentSet(views, latents["targets"], latents["references"], embeddings, thumbs)
     unet, second = diffusion.make_unet(diffusion.TINY), options.stage == 2
-    unet.load_state_dict(load_state(options.work / ("views1" if second else "joint")))
+    if second:
+        unet.load_state_dict(load_state(options.work / "views1"))
+    else:
+        if options.start is not None:
+            diffusion.start_from(unet, find_bundle(options.start).part("multiview"))
+        towers = load_state(options.work / "clip")
+        unet.sketch.load_state_dict({k[7:]: v for k, v in towers.items() if k.startswith("sketch.")})
     model = diffusion.MultiViewTraining(unet, make_schedule(), explicit_attention=second)
     preset = diffusion.TINY_STAGE2 if second else diffusion.TINY_STAGE1
     report = diffusion.train_views(data, over(preset, options), folder, model)
-    _finish(folder, unet.state_dict(), report)
+    _finish(folder, unet.state_dict(), report if second else {**report, **started_from(options)})
 
 
 def run_bundle(options: TrainOptions) -> None:
@@ -120,7 +105,7 @@ def started_from(options: TrainOptions) -> dict[str, Any]:
     if options.start is None:
         return {}
     before = find_bundle(options.start).info["provenance"]["training"]
-    parts = ("clip", "joint", "views1", "views2")
+    parts = ("views1", "views2")
     return {"started_from": [{part: before[part]["steps"] for part in parts if part in before}]}
 
 
@@ -128,12 +113,16 @@ def make_schedule() -> dict:
     return {**diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
 
 
-def make_towers(data: clip_part.ReferenceSet) -> clip_part.ClipTraining:
-    return clip_part.ClipTraining(clip_part.tiny_config(data.tokenizer.vocab_size), data.latents.shape[2])
-
-
 def load_state(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "final.pt", weights_only=True)
+
+
+def load_thumbs(work: Path, views: ViewSet) -> torch.Tensor:
+    """Thumbnails of the targets, made once."""
+    path = work / "thumbs.pt"
+    if not path.exists():
+        torch.save(clip_part.thumbnail_all(views.targets), path)
+    return torch.load(path, weights_only=True)
 
 
 def load_latents(work: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,122 @@
+"""SDS NeRF Optimizer and Extract Mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .compat import BUNDLE, EMBEDDING, FIELD, file_outputs, files, host_mesh, io, schema
+from .embed_nodes import CATEGORY
+
+PRESETS = ["fast", "default", "quality", "paper"]
+
+
+@dataclass
+class FieldValue:
+    """An optimised scene on a socket, with the settings it was made with."""
+
+    scene: Any  # iso3d_core's Scene
+    config: Any  # GenerateConfig
+
+
+class SdsNerfOptimizer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="Iso3DSdsNerfOptimizer",
+            display_name="SDS NeRF Optimizer (iso3d)",
+            category=CATEGORY,
+            description="A radiance field by score distillation of the multi-view prior.",
+            search_aliases=["score distillation", "nerf", "dreamfusion"],
+            inputs=[
+                BUNDLE.Input("bundle", tooltip="From Load Bundle"),
+                EMBEDDING.Input("embedding", tooltip="One embedding"),
+                io.Combo.Input("preset", options=PRESETS, default="default", tooltip="What the zeros below stand for"),
+                io.Int.Input("steps", default=0, min=0, max=100_000, tooltip="Of SDS; 0 takes the preset's"),
+                io.Int.Input("resolution", default=0, min=0, max=512, tooltip="Pixels rendered; 0 takes the preset's"),
+                io.Float.Input("guidance", default=0.0, min=0.0, max=100.0, step=0.5, tooltip="0 takes the preset's"),
+                io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="Of all noise", control_after_generate=True),
+                io.Boolean.Input(
+                    "warm_start", default=True, tooltip="Fit sampled views first; off is pure SDS, the paper's way"
+                ),
+                FIELD.Input("start", optional=True, tooltip="A field to go on from, instead of a warm start"),
+            ],
+            outputs=[
+                FIELD.Output(display_name="field", tooltip="For Extract Mesh and Render Views"),
+                io.Image.Output(display_name="preview", tooltip="Four views of the field"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, bundle: Any, embedding: Any, preset: str, steps: int, resolution: int, guidance: float, seed: int,
+        warm_start: bool, start: Any = None,
+    ) -> Any:  # fmt: skip
+        import torch
+
+        from ..iso3d_core.config import customise
+        from ..iso3d_core.config import preset as find_preset
+        from ..iso3d_core.methods.isotropic3d import optimise
+        from ..iso3d_core.types import InputError
+        from .convert import to_image
+        from .host import ready, reporter
+
+        if len(embedding) != 1:
+            raise InputError(f"embedding: one at a time, this batch has {len(embedding)}; pick one image")
+        config = customise(
+            find_preset(preset, bundle.name, seed), steps or None, resolution or None, guidance or None, warm_start
+        )
+        prior = ready(bundle)
+        stages = ("views", "warm start", "optimise") if config.warm_start and start is None else ("optimise",)
+        with torch.inference_mode(False), torch.enable_grad():
+            scene = optimise(
+                prior, embedding.clone(), config, reporter(stages), start=None if start is None else start.scene
+            )
+        return io.NodeOutput(FieldValue(scene.cpu(), config), to_image(scene.preview(256)))
+
+
+class ExtractMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="Iso3DExtractMesh",
+            display_name="Extract Mesh (iso3d)",
+            category=CATEGORY,
+            description="A closed, textured mesh from a field, and its GLB in the output folder.",
+            search_aliases=["marching cubes", "nerf to mesh"],
+            inputs=[
+                FIELD.Input("field", tooltip="From SDS NeRF Optimizer"),
+                io.Int.Input("resolution", default=96, min=16, max=512, tooltip="Of the isosurface's grid"),
+                io.Int.Input("faces", default=8000, min=100, max=500_000, tooltip="After decimation"),
+                io.Int.Input("texture_size", default=512, min=16, max=8192, tooltip="Pixels a side"),
+                io.String.Input("filename_prefix", default="mesh/iso3d", tooltip="Inside the output folder"),
+            ],
+            outputs=[
+                io.Mesh.Output(display_name="mesh", tooltip="For every node that takes a mesh"),
+                io.String.Output(display_name="path", tooltip="The GLB, relative to the output folder"),
+                *file_outputs(),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, field: Any, resolution: int, faces: int, texture_size: int, filename_prefix: str) -> Any:
+        from dataclasses import replace
+
+        import torch
+
+        from ..iso3d_core.config import MeshConfig
+        from ..iso3d_core.pipeline import export_ready
+        from .convert import mesh_values
+        from .host import output_path, relative, reporter
+
+        path, entry = output_path(filename_prefix, ".glb")
+        wanted = replace(field.config.mesh, resolution=resolution, faces=faces, texture=texture_size)
+        assert isinstance(wanted, MeshConfig)
+        with torch.inference_mode(False):
+            mesh = export_ready(field.scene, replace(field.config, mesh=wanted), reporter(("mesh",)))
+        mesh.save(path)
+        vertices, triangles, more = mesh_values(mesh)
+        return io.NodeOutput(host_mesh(vertices, triangles, **more), relative(entry), *files(path))
+
+
+NODES = [SdsNerfOptimizer, ExtractMesh]

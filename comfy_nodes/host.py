@@ -1,0 +1,131 @@
+"""What the running host offers: progress with previews, interruption, memory, folders. Imported when a node runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..iso3d_core.types import InputError, Progress
+
+STAGES = {"views": (0.0, 0.25), "warm start": (0.25, 0.55), "optimise": (0.55, 0.92), "mesh": (0.92, 1.0)}
+TICKS, PREVIEW_SECONDS, PREVIEW_PIXELS = 1000, 1.0, 512
+
+
+@dataclass
+class BundleValue:
+    """A loaded bundle on a socket: its prior, and ``patcher``, by which ComfyUI moves it to and from the device."""
+
+    name: str
+    prior: Any  # iso3d_core's MultiViewPrior
+    patcher: Any
+
+
+class Networks(nn.Module):
+    """What ComfyUI's memory manager moves: it writes attributes of its own on the module it manages."""
+
+    def __init__(self, prior: nn.Module) -> None:
+        super().__init__()
+        self.prior = prior
+
+
+def load_bundle(name: str) -> BundleValue:
+    """Read a bundle by name, in the arithmetic that suits the device it will run on."""
+    import comfy.model_management as memory
+    from comfy.model_patcher import ModelPatcher
+
+    from ..iso3d_core.priors.multiview import MultiViewPrior
+
+    device = memory.get_torch_device()
+    prior = MultiViewPrior.load(name, str(device))
+    return BundleValue(name, prior, ModelPatcher(Networks(prior), device, memory.unet_offload_device()))
+
+
+def ready(bundle: BundleValue) -> Any:
+    """The bundle's prior, on the device."""
+    import comfy.model_management as memory
+
+    memory.load_models_gpu([bundle.patcher])
+    return bundle.prior
+
+
+def bundle_names() -> list[str]:
+    """The embedded bundle and those under ComfyUI's `models/iso3d`."""
+    register_models_folder()
+    from ..iso3d_core.weights import bundles
+
+    return list(dict.fromkeys(bundle.folder.name for bundle in bundles())) or ["tiny"]
+
+
+def register_models_folder() -> None:
+    """Bundles live in `models/iso3d` here, unless ISO3D_HOME says otherwise."""
+    import folder_paths
+
+    folder = os.path.join(folder_paths.models_dir, "iso3d")
+    if "iso3d" not in folder_paths.folder_names_and_paths:
+        folder_paths.add_model_folder_path("iso3d", folder)
+    os.environ.setdefault("ISO3D_HOME", folder)
+
+
+def check_interrupt() -> None:
+    import comfy.model_management as memory
+
+    memory.throw_exception_if_processing_interrupted()
+
+
+def reporter(stages: tuple[str, ...] = tuple(STAGES)) -> Callable[[Progress], None]:
+    """Moves the node's progress bar over the given stages, shows a preview about once a second, and lets the host's
+    interruption through at every step."""
+    import comfy.utils
+
+    bar = comfy.utils.ProgressBar(TICKS)
+    first, last = STAGES[stages[0]][0], STAGES[stages[-1]][1]
+    shown = [0.0]
+
+    def report(progress: Progress) -> None:
+        check_interrupt()
+        if progress.stage not in STAGES:
+            return
+        low, high = STAGES[progress.stage]
+        at = low + (high - low) * progress.step / max(progress.total, 1)
+        preview = None
+        if progress.preview is not None and time.monotonic() - shown[0] > PREVIEW_SECONDS:
+            preview = ("JPEG", strip(progress.preview()), PREVIEW_PIXELS)
+            shown[0] = time.monotonic()
+        bar.update_absolute(round(TICKS * (at - first) / (last - first)), TICKS, preview)
+
+    return report
+
+
+def strip(views: Tensor) -> Any:
+    """[V, 3, H, W] -> one PIL image, side by side."""
+    from PIL import Image
+
+    row = views.detach().float().clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2).cpu().numpy()
+    return Image.fromarray((row * 255).round().astype("uint8"))
+
+
+def output_path(filename_prefix: str, suffix: str) -> tuple[Path, dict[str, str]]:
+    """A new file below ComfyUI's output folder, and how the page names it; raises InputError for a place outside."""
+    import folder_paths
+
+    prefix = filename_prefix.strip().replace("\\", "/")
+    root = os.path.realpath(folder_paths.get_output_directory())
+    wanted = os.path.realpath(os.path.join(root, prefix))
+    if not prefix or prefix.endswith("/") or not wanted.startswith(root + os.sep) or "\0" in prefix:
+        raise InputError(
+            f"filename_prefix: {filename_prefix!r} is no place inside the output folder; use a name like mesh/iso3d"
+        )
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root)
+    file = f"{name}_{counter:05}_{suffix}"
+    return Path(folder) / file, {"filename": file, "subfolder": subfolder, "type": "output"}
+
+
+def relative(entry: dict[str, str]) -> str:
+    """The path of a written file relative to the output folder, as Preview 3D takes it."""
+    return f"{entry['subfolder']}/{entry['filename']}".lstrip("/")

@@ -1,0 +1,231 @@
+"""The node pack in a real ComfyUI server, on the CPU with the embedded bundle.
+
+Run with: pytest -m comfyui  (COMFYUI_DIR names the checkout; default ~/ComfyUI, its Python in .venv or venv)
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.comfyui
+ROOT = Path(__file__).resolve().parent.parent
+COMFYUI = Path(os.environ.get("COMFYUI_DIR", "~/ComfyUI")).expanduser()
+NODES = {
+    "Iso3DLoadBundle", "Iso3DClipImageEmbed", "Iso3DBlendEmbeddings", "Iso3DMultiViewSampler",
+    "Iso3DSdsNerfOptimizer", "Iso3DRgnvEnhance", "Iso3DExtractMesh", "Iso3DSaveMesh", "Iso3DLoadMesh",
+    "Iso3DRenderViews", "Iso3DGenerate3D",
+}  # fmt: skip
+
+
+def python():
+    for folder in (".venv", "venv"):
+        if (COMFYUI / folder / "bin" / "python").exists():
+            return COMFYUI / folder / "bin" / "python"
+    return None
+
+
+class Server:
+    """A ComfyUI of its own folders, listening on this machine only."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.log = (folder / "server.log").open("w")
+        for name in ("custom_nodes", "input", "output"):
+            (folder / name).mkdir()
+        (folder / "custom_nodes" / "renamed pack").symlink_to(ROOT)
+        shutil.copy(ROOT / "examples" / "rocket.png", folder / "input")
+        self.process = subprocess.Popen(
+            [python(), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--base-directory",
+             folder], cwd=COMFYUI, stdout=self.log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def ask(self, path, data=None):
+        body = None if data is None else json.dumps(data).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", body, timeout=30) as answer:
+            text = answer.read()
+            return json.loads(text) if text else None
+
+    def start(self, seconds=180):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.text()
+            try:
+                return self.ask("/system_stats")
+            except OSError:
+                time.sleep(0.5)
+        raise TimeoutError(self.text())
+
+    def text(self):
+        return (self.folder / "server.log").read_text()[-6000:]
+
+    def queue(self, graph):
+        return self.ask("/prompt", {"prompt": graph, "client_id": str(uuid.uuid4())})["prompt_id"]
+
+    def wait(self, prompt, seconds=300):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if entry := self.ask(f"/history/{prompt}").get(prompt):
+                return entry
+            time.sleep(0.1)
+        raise TimeoutError(self.text())
+
+    def run(self, graph):
+        entry = self.wait(self.queue(graph))
+        assert entry["status"]["status_str"] == "success", entry["status"]
+        return entry
+
+    def cached(self, entry):
+        """The nodes of a run that were not executed again."""
+        return next(set(body["nodes"]) for kind, body in entry["status"]["messages"] if kind == "execution_cached")
+
+    def error(self, graph):
+        entry = self.wait(self.queue(graph))
+        messages = dict(entry["status"]["messages"])
+        assert "execution_error" in messages, entry["status"]
+        return messages["execution_error"]["exception_message"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    if python() is None or not (COMFYUI / "main.py").exists():
+        pytest.skip(f"no ComfyUI with a Python of its own at {COMFYUI}; set COMFYUI_DIR")
+    server = Server(tmp_path_factory.mktemp("comfyui"))
+    server.start()
+    yield server
+    server.process.terminate()
+    server.process.wait(20)
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+def graph(seed=0, steps=0, preset="fast"):
+    return {
+        "image": node("LoadImage", image="rocket.png"),
+        "bundle": node("Iso3DLoadBundle", bundle="tiny"),
+        "embed": node("Iso3DClipImageEmbed", bundle=["bundle", 0], image=["image", 0], mask=["image", 1]),
+        "field": node(
+            "Iso3DSdsNerfOptimizer", bundle=["bundle", 0], embedding=["embed", 0], preset=preset, steps=steps,
+            resolution=0, guidance=0.0, seed=seed, warm_start=True,
+        ),
+        "mesh": node(
+            "Iso3DExtractMesh", field=["field", 0], resolution=64, faces=2000, texture_size=128,
+            filename_prefix="mesh/rocket",
+        ),
+        "render": node(
+            "Iso3DRenderViews", mesh=["mesh", 0], frames=4, elevation=15.0, size=96, style="normal",
+            background="white",
+        ),
+        "save": node("SaveImage", images=["render", 0], filename_prefix="views"),
+        "file": node("Iso3DSaveMesh", mesh=["mesh", 0], filename_prefix="mesh/saved", format="glb"),
+    }  # fmt: skip
+
+
+def test_the_pack_loads_quickly_and_every_node_has_tooltips(server):
+    log = (server.folder / "server.log").read_text()
+    line = next(line for line in log.splitlines() if "renamed pack" in line and "seconds" in line)
+    assert "IMPORT FAILED" not in line
+    assert float(line.split()[0]) <= 0.3
+    info = server.ask("/object_info")
+    assert set(info) >= NODES
+    for name in NODES:
+        for group in info[name]["input"].values():
+            for key, value in group.items():
+                assert value[1].get("tooltip"), f"{name}.{key}"
+
+
+def test_a_graph_from_image_to_mesh_runs_and_is_cached(server):
+    entry = server.run(graph())
+    saved = entry["outputs"]["file"]["3d"][0]
+    url = f"/view?filename={saved['filename']}&subfolder={saved['subfolder']}&type=output"
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{url}") as answer:
+        glb = answer.read()
+    assert glb[:4] == b"glTF"
+    assert len(entry["outputs"]["save"]["images"]) == 4
+    again = server.run(graph())
+    assert server.cached(again) >= {"image", "bundle", "embed", "field", "mesh", "render"}
+    other = server.run(graph(seed=1))
+    assert server.cached(other) >= {"image", "bundle", "embed"}
+    assert not server.cached(other) & {"field", "mesh"}
+
+
+def test_everything_in_one_node(server):
+    entry = server.run({
+        "image": node("LoadImage", image="rocket.png"),
+        "all": node(
+            "Iso3DGenerate3D", image=["image", 0], mask=["image", 1], bundle="tiny", preset="fast", seed=0,
+            filename_prefix="one/rocket",
+        ),
+    })  # fmt: skip
+    file = server.folder / "output" / entry["outputs"]["all"]["result"][0]
+    assert file.read_bytes()[:4] == b"glTF"
+    assert file.with_suffix(".json").exists()
+
+
+def test_views_and_blends(server):
+    parts = {name: value for name, value in graph().items() if name in ("image", "bundle", "embed")}
+    parts |= {
+        "flip": node("ImageScale", image=["image", 0], upscale_method="area", width=64, height=64, crop="disabled"),
+        "second": node("Iso3DClipImageEmbed", bundle=["bundle", 0], image=["flip", 0]),
+        "blend": node("Iso3DBlendEmbeddings", first=["embed", 0], second=["second", 0], weight=0.5),
+        "views": node(
+            "Iso3DMultiViewSampler", bundle=["bundle", 0], embedding=["blend", 0], views=3, elevation=10.0,
+            start_azimuth=0.0, steps=3, guidance=3.0, seed=0,
+        ),
+        "save": node("SaveImage", images=["views", 0], filename_prefix="blend"),
+    }  # fmt: skip
+    assert len(server.run(parts)["outputs"]["save"]["images"]) == 3
+
+
+def test_interrupting_ends_within_a_second_and_the_next_prompt_works(server):
+    prompt = server.queue(graph(seed=7, steps=5000, preset="default"))
+    while not (running := server.ask("/queue")["queue_running"]) or running[0][1] != prompt:
+        time.sleep(0.1)
+    time.sleep(12)  # well into the optimisation
+    asked = time.monotonic()
+    server.ask("/interrupt", {})
+    entry = server.wait(prompt, 20)
+    assert time.monotonic() - asked < 1.5  # a second, and the polling
+    assert "execution_interrupted" in dict(entry["status"]["messages"])
+    server.ask("/free", {"unload_models": True, "free_memory": True})
+    server.run(graph(seed=2))
+
+
+def test_bad_graphs_name_the_input_and_write_nothing(server):
+    outside = graph()
+    outside["mesh"]["inputs"]["filename_prefix"] = "../../escape"
+    assert "filename_prefix" in server.error(outside)
+    assert not list(server.folder.parent.rglob("escape*"))
+    both = graph()
+    both["render"]["inputs"]["path"] = "mesh/none.glb"
+    assert "mesh and path" in server.error(both)
+    rgnv = {
+        "image": node("LoadImage", image="rocket.png"),
+        "rgnv": node("Iso3DRgnvEnhance", reference=["image", 0], coarse=["image", 0], strength=0.5),
+        "save": node("SaveImage", images=["rgnv", 0], filename_prefix="x"),
+    }
+    assert "does not have yet" in server.error(rgnv)
+    for change in ({"views": 0}, {"bundle": ["image", 0]}):
+        wrong = {name: value for name, value in graph().items() if name in ("image", "bundle", "embed")}
+        settings = {
+            "bundle": ["bundle", 0], "embedding": ["embed", 0], "views": 4, "elevation": 0.0, "start_azimuth": 0.0,
+            "steps": 2, "guidance": 3.0, "seed": 0, **change,
+        }  # fmt: skip
+        wrong["views"] = node("Iso3DMultiViewSampler", **settings)
+        wrong["save"] = node("SaveImage", images=["views", 0], filename_prefix="x")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            server.queue(wrong)
+        assert next(iter(change)) in json.dumps(json.loads(refused.value.read())["node_errors"])
