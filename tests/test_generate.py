@@ -10,8 +10,8 @@ import trimesh
 
 from iso3d_core import Cancelled, InputError, Reference, generate, load_reference
 from iso3d_core.cameras import even_azimuths, orbit
-from iso3d_core.config import PRESETS, MeshConfig, preset
-from iso3d_core.methods.isotropic3d import visual_hull
+from iso3d_core.config import PRESETS, MeshConfig, customise, preset
+from iso3d_core.methods.isotropic3d import optimise, visual_hull
 from iso3d_core.pipeline import UnfamiliarImage
 from iso3d_core.priors.multiview import MultiViewPrior, not_white
 from iso3d_core.weights import find_bundle
@@ -40,7 +40,7 @@ def reference():
 def test_the_embedded_bundle_is_intact_and_small():
     bundle = find_bundle("tiny")
     assert bundle.broken_files() == []
-    assert bundle.parts == ["clip", "multiview", "vae"]
+    assert bundle.parts == ["clip", "multiview", "sketch", "vae"]
     assert bundle.size_bytes < 25e6
 
 
@@ -136,3 +136,30 @@ def test_the_visual_hull_of_a_ball_is_the_ball_grown_by_the_margin():
     assert bool(inside[from_center < radius].all())
     around = grid[:, 2].abs() < 0.3  # the views go around the equator: above and below, the hull is larger
     assert not bool(inside[around & (from_center > radius + 0.2)].any())
+
+
+def test_customised_steps_stretch_the_ramps():
+    plain = preset("paper")
+    half = customise(plain, steps=plain.stage.steps // 2, guidance=7.0, resolution=48)
+    for name in ("t_min", "t_max"):
+        long, short_ramp = getattr(plain.stage, name), getattr(half.stage, name)
+        assert short_ramp(30) == pytest.approx(long(60))
+        assert short_ramp(half.stage.steps) == long(plain.stage.steps)
+    assert half.stage.guidance_scale == 7.0
+    assert half.stage.resolution == ((0, 48),)
+    assert customise(plain) == plain
+    assert customise(preset("default"), warm_start=False).warm_start is None
+    assert customise(preset("fast"), steps=10, warm_start=False).stage.steps == 10
+    with pytest.raises(InputError, match="give it SDS steps"):
+        customise(preset("fast"), warm_start=False)
+
+
+def test_a_scene_to_start_from_is_gone_on_with_and_not_changed(prior, reference):
+    embedding, config, stages = prior.embed(reference), short(), []
+    first = optimise(prior, embedding, config)
+    before = {name: value.clone() for name, value in first.state_dict().items()}
+    second = optimise(prior, embedding, config, lambda p: stages.append(p.stage), start=first)
+    assert set(stages) == {"optimise"}
+    assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
+    assert not torch.equal(second.field.table, first.field.table)
+    assert float((second.field.table - first.field.table).abs().max()) < float(first.field.table.abs().max())
