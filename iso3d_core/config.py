@@ -276,7 +276,7 @@ def customise(
     stage = config.stage
     if steps is not None:
         factor = steps / (stage.steps or stage.t_max.until)
-        ramps = {
+        ramps: dict[str, Any] = {
             name: replace(ramp, until=max(1, round(ramp.until * factor)))
             for name, ramp in vars(stage).items()
             if isinstance(ramp, Ramp)

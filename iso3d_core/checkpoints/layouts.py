@@ -178,7 +178,7 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
 }
 
 
-def make_network(part: Part) -> nn.Module:
+def make_network(part: Part) -> Any:
     """The network of a part, for its keys and shapes; call it where parameters take no memory."""
     if part.kind == "unet":
         from diffusers import UNet2DConditionModel

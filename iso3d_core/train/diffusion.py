@@ -84,7 +84,9 @@ class MultiViewTraining(nn.Module):
     Eq. 6, {"reference": [B, C, h, w] scaled}.
     """
 
-    def __init__(self, unet: nn.Module, schedule: dict, explicit_attention: bool = False) -> None:
+    unet: Any  # diffusers' UNet2DConditionModel, with its sketch network
+
+    def __init__(self, unet: Any, schedule: dict, explicit_attention: bool = False) -> None:
         super().__init__()
         from diffusers import DDIMScheduler
 
