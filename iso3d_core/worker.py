@@ -1,0 +1,209 @@
+"""`python -m iso3d_core.worker`: generate on request, for a program that cannot load torch itself (Blender's add-on).
+
+JSON objects, one a line, UTF-8. Requests on stdin:
+
+    {"type": "hello"}                                          versions, devices, presets, bundles
+    {"type": "generate", "id": ID, "image": PATH, "out": PATH, "preset": "fast", "seed": 0, "bundle": "tiny"}
+    {"type": "cancel", "id": ID}                               a running or a waiting job
+    {"type": "free"}                                           forget the loaded networks
+    {"type": "quit"}
+
+Events on stdout, nothing else: "hello", "started", "progress" (stage, step, total, fraction, seconds_left, preview: a
+PNG or null), "result" (path, seconds, warnings), "cancelled", "error" (message, which says what to do), "bye". Each
+but "hello" and "bye" carries the job's id. Jobs run one after the other; the networks stay loaded between them. The
+worker ends when its stdin closes, which is when its parent ends, or after ``--idle`` seconds without work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from .types import Cancelled, InputError, Progress
+
+PROTOCOL = 1
+SHARES = {"views": (0.0, 0.2), "warm start": (0.2, 0.5), "optimise": (0.5, 0.9), "mesh": (0.9, 1.0)}
+EVENT_SECONDS, PREVIEW_SECONDS, PREVIEW_SIDE = 0.1, 2.0, 128
+
+
+@dataclass
+class Worker:
+    """Reads requests, runs jobs one by one, writes events to ``out``.
+
+    idle : seconds without a request after which it ends
+    """
+
+    out: TextIO
+    idle: float = 900.0
+    jobs: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
+    cancelled: set[str] = field(default_factory=set)
+    ended: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _loaded: tuple[str, Any] | None = None
+
+    def say(self, kind: str, **values: Any) -> None:
+        with self._lock:
+            self.out.write(json.dumps({"type": kind, **values}) + "\n")
+            self.out.flush()
+
+    def read(self, lines: TextIO) -> None:
+        """In a thread of its own, so that a cancellation is heard while a job runs. The end of the input ends all."""
+        for line in lines:
+            if not line.strip():
+                continue
+            try:
+                request = json.loads(line)
+                kind = request["type"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                self.say(
+                    "error", id=None, message=f"not a request: {line.strip()[:200]!r}; send one JSON object a line"
+                )
+                continue
+            if kind == "cancel":
+                self.cancelled.add(str(request.get("id")))
+            elif kind == "quit":
+                break
+            else:
+                self.jobs.put(request)
+        self.ended.set()
+        self.jobs.put({"type": "quit"})
+
+    def serve(self) -> None:
+        while not self.ended.is_set():
+            try:
+                request = self.jobs.get(timeout=self.idle)
+            except queue.Empty:
+                self.say("bye", reason=f"idle for {self.idle:.0f} seconds")
+                return
+            self.answer(request)
+        self.say("bye", reason="asked to end, or the parent is gone")
+
+    def answer(self, request: dict[str, Any]) -> None:
+        kind, job = request["type"], str(request.get("id"))
+        try:
+            if kind == "hello":
+                self.say("hello", **greeting())
+            elif kind == "free":
+                self._loaded = None
+            elif kind == "generate":
+                self.generate(request, job)
+            elif kind != "quit":
+                raise InputError(f"unknown request {kind!r}; use hello, generate, cancel, free or quit")
+        except Cancelled:
+            self.say("cancelled", id=job)
+        except InputError as error:
+            self.say("error", id=job, message=str(error))
+        except Exception as error:
+            traceback.print_exc()
+            self.say("error", id=job, message=f"{type(error).__name__}: {error}; the log has more")
+
+    def generate(self, request: dict[str, Any], job: str) -> None:
+        from .config import preset
+        from .pipeline import generate
+
+        for name in ("image", "out"):
+            if not isinstance(request.get(name), str):
+                raise InputError(f"generate needs {name!r}, a path")
+        report = self.reporter(job)
+        report(Progress("views", 0, 1))  # a job cancelled while it waited does not start
+        self.say("started", id=job)
+        started = time.monotonic()
+        config = preset(request.get("preset", "default"), request.get("bundle", "tiny"), int(request.get("seed", 0)))
+        prior = self.prior(config.bundle)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            mesh = generate(request["image"], config, report, prior)
+        path = mesh.save(request["out"])
+        notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+        self.say("result", id=job, path=str(path), seconds=round(time.monotonic() - started, 2), warnings=notes)
+
+    def prior(self, bundle: str) -> Any:
+        """The loaded networks of a bundle, kept for the next job."""
+        if self._loaded is None or self._loaded[0] != bundle:
+            from .priors.multiview import MultiViewPrior
+
+            self._loaded = None  # before the next one takes its memory
+            self._loaded = bundle, MultiViewPrior.load(bundle)
+        return self._loaded[1]
+
+    def reporter(self, job: str) -> Any:
+        folder = Path(tempfile.gettempdir())
+        preview_file = folder / f"iso3d-{os.getpid()}-preview.png"
+        began, said, drawn = time.monotonic(), [0.0], [0.0]
+
+        def report(progress: Progress) -> None:
+            if job in self.cancelled or self.ended.is_set():
+                self.cancelled.discard(job)
+                raise Cancelled
+            now = time.monotonic()
+            if progress.stage not in SHARES or (now - said[0] < EVENT_SECONDS and progress.step < progress.total):
+                return
+            said[0] = now
+            low, high = SHARES[progress.stage]
+            fraction = low + (high - low) * progress.step / max(progress.total, 1)
+            shown = None
+            if progress.preview is not None and now - drawn[0] > PREVIEW_SECONDS:
+                drawn[0], shown = now, str(write_preview(progress.preview(), preview_file))
+            left = (now - began) * (1 - fraction) / fraction if fraction > 0.02 else None
+            self.say(
+                "progress", id=job, stage=progress.stage, step=progress.step, total=progress.total,
+                fraction=round(fraction, 4), seconds_left=None if left is None else round(left, 1), preview=shown,
+            )  # fmt: skip
+
+        return report
+
+
+def write_preview(views: Any, path: Path) -> Path:
+    """The first view as a small PNG, whole or not at all."""
+    from PIL import Image
+
+    pixels = (views[0].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255).round().astype("uint8")
+    part = path.with_suffix(".part")
+    Image.fromarray(pixels).resize((PREVIEW_SIDE, PREVIEW_SIDE)).save(part, format="PNG")
+    os.replace(part, path)
+    return path
+
+
+def greeting() -> dict[str, Any]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    from .config import PRESETS
+    from .weights import bundles
+
+    try:
+        own = version("iso3d")
+    except PackageNotFoundError:
+        own = "unknown"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return {
+        "protocol": PROTOCOL, "version": own, "python": platform.python_version(), "torch": torch.__version__,
+        "device": device, "presets": list(PRESETS["tiny"]), "bundles": [bundle.name for bundle in bundles()],
+    }  # fmt: skip
+
+
+def main(idle: float = 900.0) -> int:
+    """Serve until the input ends. What libraries print goes to stderr: stdout belongs to the protocol."""
+    protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    worker = Worker(protocol, idle)
+    threading.Thread(target=worker.read, args=(sys.stdin,), daemon=True).start()
+    worker.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[sys.argv.index("--idle") + 1]) if "--idle" in sys.argv else 900.0))

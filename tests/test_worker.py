@@ -1,0 +1,140 @@
+"""The worker as another program uses it: a process, JSON lines in and out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROCKET = ROOT / "examples" / "rocket.png"
+
+
+class Client:
+    def __init__(self, *options):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "iso3d_core.worker", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+        )  # fmt: skip
+
+    def send(self, kind, **values):
+        self.process.stdin.write(json.dumps({"type": kind, **values}) + "\n")
+        self.process.stdin.flush()
+
+    def hear(self):
+        line = self.process.stdout.readline()
+        assert line, "the worker ended"
+        return json.loads(line)  # every line is JSON
+
+    def until(self, *kinds):
+        events = [self.hear()]
+        while events[-1]["type"] not in kinds:
+            events.append(self.hear())
+        return events
+
+
+@pytest.fixture
+def client():
+    client = Client()
+    yield client
+    client.process.kill()
+    client.process.wait()
+    client.process.stdin.close()
+    client.process.stdout.close()
+
+
+def test_it_says_hello_with_versions_and_devices(client):
+    client.send("hello")
+    hello = client.hear()
+    assert hello["protocol"] == 1
+    assert hello["python"].startswith("3.")
+    assert hello["device"]
+    assert "tiny" in hello["bundles"]
+    assert hello["presets"] == ["fast", "default", "quality", "paper"]
+
+
+def test_a_job_reports_progress_and_gives_a_file(client, tmp_path):
+    out = tmp_path / "rocket.glb"
+    client.send("generate", id="a", image=str(ROCKET), out=str(out), preset="fast")
+    events = client.until("result", "error")
+    assert events[0] == {"type": "started", "id": "a"}
+    result = events[-1]
+    assert result["type"] == "result", result
+    assert result["path"] == str(out)
+    assert out.read_bytes()[:4] == b"glTF"
+    progress = [event for event in events if event["type"] == "progress"]
+    assert {event["stage"] for event in progress} >= {"views", "warm start", "mesh"}
+    fractions = [event["fraction"] for event in progress]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1)
+    assert any(event["preview"] for event in progress)
+    assert all(event["seconds_left"] is None or event["seconds_left"] >= 0 for event in progress)
+
+
+def test_cancelling_stops_a_running_and_a_waiting_job_within_a_second(client, tmp_path):
+    for job in ("running", "waiting"):
+        client.send("generate", id=job, image=str(ROCKET), out=str(tmp_path / f"{job}.glb"), preset="quality")
+    client.until("progress")
+    client.send("cancel", id="waiting")
+    client.send("cancel", id="running")
+    asked = time.monotonic()
+    assert client.until("cancelled")[-1]["id"] == "running"
+    assert time.monotonic() - asked < 1.0
+    assert client.until("cancelled")[-1]["id"] == "waiting"
+    assert list(tmp_path.iterdir()) == []
+    client.send("hello")
+    assert client.until("hello")
+
+
+def test_bad_requests_are_answered_and_the_worker_lives_on(client, tmp_path):
+    client.process.stdin.write("not json\n")
+    client.send("dance", id="x")
+    client.send("generate", id="b", image=str(tmp_path / "none.png"), out=str(tmp_path / "o.glb"), preset="fast")
+    client.send("generate", id="c", image=str(ROCKET), out=str(tmp_path / "o.glb"), preset="slow")
+    client.send("generate", id="d", image=str(ROCKET))
+    messages = {event["id"]: event["message"] for event in (client.until("error")[-1] for _ in range(5))}
+    assert "not a request" in messages[None]
+    assert "unknown request 'dance'" in messages["x"]
+    assert "none.png" in messages["b"]
+    assert "unknown preset 'slow'" in messages["c"]
+    assert "needs 'out'" in messages["d"]
+    client.send("quit")
+    assert client.until("bye")
+    assert client.process.wait(10) == 0
+
+
+def test_it_ends_when_idle():
+    client = Client("--idle", "0.5")
+    assert "idle" in client.until("bye")[-1]["reason"]
+    assert client.process.wait(10) == 0
+    client.process.stdin.close()
+    client.process.stdout.close()
+
+
+def test_it_dies_with_its_parent(tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, "-c",
+         "import subprocess, sys, time\n"
+         "child = subprocess.Popen([sys.executable, '-m', 'iso3d_core.worker'], stdin=subprocess.PIPE)\n"
+         "print(child.pid, flush=True)\n"
+         "time.sleep(600)"],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    child = int(parent.stdout.readline())
+    time.sleep(1)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":  # ended; nobody has asked for its status
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker outlived its parent")
