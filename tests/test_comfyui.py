@@ -142,8 +142,8 @@ def test_the_pack_loads_quickly_and_every_node_has_tooltips(server):
     info = server.ask("/object_info")
     assert set(info) >= NODES
     for name in NODES:
-        for group in info[name]["input"].values():
-            for key, value in group.items():
+        for group in ("required", "optional"):
+            for key, value in info[name]["input"].get(group, {}).items():
                 assert value[1].get("tooltip"), f"{name}.{key}"
 
 

@@ -25,7 +25,7 @@ from .loop import TrainConfig
 
 VAE = TrainConfig(1200, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
 CLIP = TrainConfig(
-    1500, batch=256, learning_rate=1e-3, warmup=100, averaged_decay=0.997, weight_decay=0.05, decay="cosine"
+    5000, batch=64, learning_rate=1e-3, warmup=100, averaged_decay=0.997, weight_decay=0.05, decay="cosine"
 )
 
 
