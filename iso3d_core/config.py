@@ -117,13 +117,13 @@ class WarmStart:
     hull_votes : fraction of the views whose masks a point must be in
     """
 
-    sheets: int = 3
+    sheets: int = 6
     views: int = 4
-    elevation_deg: tuple[float, ...] = (0.0, 30.0, 15.0)
+    elevation_deg: tuple[float, ...] = (0.0, 30.0, 15.0, -5.0, 38.0, 8.0)
     together: bool = True
     sampling_steps: int = 25
     guidance_scale: float = 3.0
-    steps: int = 150
+    steps: int = 200
     rays: int = 4096
     learning_rate_grid: float = 0.01
     learning_rate_mlp: float = 0.004
@@ -198,7 +198,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
     "fast": replace(
         _TINY,
         preset="fast",
-        warm_start=WarmStart(sheets=2, elevation_deg=(0.0, 30.0), steps=80, sampling_steps=15),
+        warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, 38.0), steps=80, sampling_steps=15),
         stage=replace(_TINY.stage, steps=0),
         mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
     ),
@@ -206,7 +206,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
     "quality": replace(
         _TINY,
         preset="quality",
-        warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, -5.0), steps=250, sampling_steps=40),
+        warm_start=WarmStart(steps=300, sampling_steps=40),
         stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.5, 0.02, 400), t_max=Ramp(0.6, 0.1, 400)),
         mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
     ),
