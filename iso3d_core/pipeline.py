@@ -83,12 +83,20 @@ def generate(
 
 
 def _familiarity(prior: MultiViewPrior, embedding: Tensor, reference: Reference) -> list[str]:
-    distance, limit = prior.strangeness(embedding), prior.info.get("familiar_limit")
-    if distance is None or limit is None or distance <= limit:
+    measures = (
+        ("distance", prior.strangeness(embedding), prior.info.get("familiar_limit")),
+        ("misfit", prior.misfit(reference, embedding), prior.info.get("misfit_limit")),
+    )
+    beyond = [
+        f"{name} {value:.3g}, trained objects stay below {limit:.3g}"
+        for name, value, limit in measures
+        if value is not None and limit is not None and value > limit
+    ]
+    if not beyond:
         return []
     note = (
         f"{reference.name}: this image is unlike everything bundle {prior.info['name']!r} was trained on "
-        f"(distance {distance:.2f}, trained objects stay below {limit:.2f}); expect a rough guess"
+        f"({'; '.join(beyond)}); expect a rough guess"
     )
     warnings.warn(note, UnfamiliarImage, stacklevel=3)
     return [note]

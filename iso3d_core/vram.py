@@ -42,6 +42,7 @@ def predict(bundle: Bundle, config: GenerateConfig) -> Memory:
     on a few points; weights from their files.
     """
     unet, vae, clip = (_parameters(bundle, part) for part in ("multiview", "vae", "clip"))
+    unet += _parameters(bundle, "sketch") if "sketch" in bundle.parts else 0
     views = config.cameras.views * config.cameras.groups
     # Half as many views at twice the resolution or more, as the paper has it: the larger product counts.
     size = max(pixels for _, pixels in config.stage.resolution)

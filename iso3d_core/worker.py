@@ -114,8 +114,8 @@ class Worker:
         for name in ("image", "out"):
             if not isinstance(request.get(name), str):
                 raise InputError(f"generate needs {name!r}, a path")
+        self.check(job)  # a job cancelled while it waited does not start
         report = self.reporter(job)
-        report(Progress("views", 0, 1))  # a job cancelled while it waited does not start
         self.say("started", id=job)
         started = time.monotonic()
         config = preset(request.get("preset", "default"), request.get("bundle", "tiny"), int(request.get("seed", 0)))
@@ -126,6 +126,12 @@ class Worker:
         path = mesh.save(request["out"])
         notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
         self.say("result", id=job, path=str(path), seconds=round(time.monotonic() - started, 2), warnings=notes)
+
+    def check(self, job: str) -> None:
+        """Raises Cancelled when the job is not wanted any more."""
+        if job in self.cancelled or self.ended.is_set():
+            self.cancelled.discard(job)
+            raise Cancelled
 
     def prior(self, bundle: str) -> Any:
         """The loaded networks of a bundle, kept for the next job."""
@@ -142,9 +148,7 @@ class Worker:
         began, said, drawn = time.monotonic(), [0.0], [0.0]
 
         def report(progress: Progress) -> None:
-            if job in self.cancelled or self.ended.is_set():
-                self.cancelled.discard(job)
-                raise Cancelled
+            self.check(job)
             now = time.monotonic()
             if progress.stage not in SHARES or (now - said[0] < EVENT_SECONDS and progress.step < progress.total):
                 return

@@ -161,5 +161,5 @@ def test_a_scene_to_start_from_is_gone_on_with_and_not_changed(prior, reference)
     second = optimise(prior, embedding, config, lambda p: stages.append(p.stage), start=first)
     assert set(stages) == {"optimise"}
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
-    assert not torch.equal(second.field.table, first.field.table)
-    assert float((second.field.table - first.field.table).abs().max()) < float(first.field.table.abs().max())
+    change = (second.field.table - first.field.table).detach().abs().max()
+    assert 0 < float(change) < float(first.field.table.detach().abs().max())

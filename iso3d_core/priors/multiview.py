@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cameras import Cameras, mvdream_camera, unit_sphere_matrix
+from ..cameras import Cameras, mvdream_camera, orbit, unit_sphere_matrix
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .attention import HARMONICS, fold_views, predict
@@ -24,6 +24,7 @@ from .clip import ClipImage
 from .sketch import Sketch
 
 LARGE_BYTES = 500_000_000
+ELEVATIONS = (-5.0, 10.0, 25.0, 38.0)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,21 @@ class MultiViewPrior(nn.Module):
             return None
         direction = F.normalize(embedding.flatten().cpu().float(), dim=0)
         return float((self.familiar["whiten"] @ (direction - self.familiar["mean"])).norm())
+
+    @torch.no_grad()
+    def misfit(self, reference: Reference, embedding: Tensor) -> float | None:
+        """Mean squared error between the reference and what its embedding says of that view; None without a sketch.
+
+        The reference's elevation is not known, so the best of a few counts.
+        """
+        sketch = getattr(self.unet, "sketch", None)
+        if sketch is None:
+            return None
+        dtype = next(sketch.parameters()).dtype
+        cameras = self.camera_embedding(orbit(torch.zeros(len(ELEVATIONS)), torch.tensor(ELEVATIONS)))
+        guess = sketch(embedding.to(self.device, dtype).expand(len(cameras), 1, -1), cameras.to(dtype))[:, :3].float()
+        seen = F.adaptive_avg_pool2d(reference.on_white()[None], guess.shape[-1]).to(guess)
+        return float((guess - seen).square().mean(dim=(1, 2, 3)).min())
 
     # ---- latents --------------------------------------------------------------------------------
 

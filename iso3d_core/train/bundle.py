@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..priors.clip import WordTokenizer, load_tokenizer
+from ..priors.multiview import MultiViewPrior
+from ..types import Reference
 from ..weights import FORMAT, sha256
 from . import clip, diffusion, vae
 from .data import ViewSet, build
@@ -52,6 +54,21 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     (part / "bundle.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)
+    write_misfit_limit(out, views)
+
+
+def write_misfit_limit(bundle: Path, views: ViewSet, objects: int = 512) -> None:
+    """Into bundle.json: a little more than the largest `MultiViewPrior.misfit` among training references."""
+    prior = MultiViewPrior.load(bundle, "cpu", "float32")
+    largest = 0.0
+    for images in views.references[:objects, 0]:
+        rgb = vae.to_rgb(np.array(images))
+        reference = Reference(torch.cat([rgb, torch.ones_like(rgb[:1])]))
+        largest = max(largest, prior.misfit(reference, prior.embed(reference)) or 0.0)
+    info = {**prior.info, "misfit_limit": round(largest * 1.05, 4)}
+    path = bundle / "bundle.json"
+    path.with_suffix(".part").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    os.replace(path.with_suffix(".part"), path)
 
 
 def read_report(folder: Path) -> dict[str, float]:
