@@ -35,22 +35,29 @@ class Networks(nn.Module):
 
 
 def load_bundle(name: str) -> BundleValue:
-    """Read a bundle by name, in the arithmetic that suits the device it will run on."""
+    """Read a bundle by name, in the arithmetic that suits the device it will run on.
+
+    The host runs nodes in inference mode; weights made there could never take part in an optimisation.
+    """
     import comfy.model_management as memory
+    import torch
     from comfy.model_patcher import ModelPatcher
 
     from ..iso3d_core.priors.multiview import MultiViewPrior
 
     device = memory.get_torch_device()
-    prior = MultiViewPrior.load(name, str(device))
+    with torch.inference_mode(False):
+        prior = MultiViewPrior.load(name, str(device))
     return BundleValue(name, prior, ModelPatcher(Networks(prior), device, memory.unet_offload_device()))
 
 
 def ready(bundle: BundleValue) -> Any:
     """The bundle's prior, on the device."""
     import comfy.model_management as memory
+    import torch
 
-    memory.load_models_gpu([bundle.patcher])
+    with torch.inference_mode(False):  # moving makes new tensors
+        memory.load_models_gpu([bundle.patcher])
     return bundle.prior
 
 

@@ -175,6 +175,11 @@ def test_everything_in_one_node(server):
     assert file.with_suffix(".json").exists()
 
 
+def test_score_distillation_runs_in_the_host(server):
+    entry = server.run({k: v for k, v in graph(steps=3, preset="default").items() if k not in ("save", "render")})
+    assert entry["outputs"]["file"]["3d"]
+
+
 def test_views_and_blends(server):
     parts = {name: value for name, value in graph().items() if name in ("image", "bundle", "embed")}
     parts |= {
