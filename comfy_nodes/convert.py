@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..iso3d_core.mesh.glb import TO_FILE, TO_WORLD
 from ..iso3d_core.types import InputError, Mesh, Reference
 
-TO_FILE, TO_WORLD = [1, 2, 0], [2, 0, 1]  # (x, y, z) -> (y, z, x) and back
 BACKGROUND, SUBJECT = "background (Load Image)", "subject"
 
 

@@ -104,14 +104,12 @@ class ExtractMesh(io.ComfyNode):
 
         import torch
 
-        from ..iso3d_core.config import MeshConfig
         from ..iso3d_core.pipeline import export_ready
         from .convert import mesh_values
         from .host import output_path, relative, reporter
 
         path, entry = output_path(filename_prefix, ".glb")
         wanted = replace(field.config.mesh, resolution=resolution, faces=faces, texture=texture_size)
-        assert isinstance(wanted, MeshConfig)
         with torch.inference_mode(False):
             mesh = export_ready(field.scene, replace(field.config, mesh=wanted), reporter(("mesh",)))
         mesh.save(path)

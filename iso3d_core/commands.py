@@ -117,7 +117,7 @@ class Doctor:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(TrainOptions):
-    """Train a part of a bundle: data, vae, clip, joint, views or bundle, in this order."""
+    """Train a part of a bundle: data, vae, clip, views or bundle, in this order."""
 
     part: Positional[str]
 

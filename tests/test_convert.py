@@ -214,8 +214,11 @@ def test_a_bundle_says_where_it_comes_from_and_is_checked(checkpoint, tmp_path):
 
 
 class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/iso3d_was_run",)
+        return os.system, (f"touch '{self.marker}'",)
 
 
 def refuse(file, out, match, **more):
@@ -231,12 +234,13 @@ def saved(weights, path):
 
 
 def test_a_pickle_that_runs_code_is_refused(weights, tmp_path):
-    file = saved({**weights, "betas": Malicious()}, tmp_path / "bad.ckpt")
+    marker = tmp_path / "was_run"
+    file = saved({**weights, "betas": Malicious(marker)}, tmp_path / "bad.ckpt")
     refuse(file, tmp_path / "out", r"refused: it asks to run '\w+.system'")
     plain = tmp_path / "old.ckpt"
-    plain.write_bytes(pickle.dumps({"a": Malicious()}))
+    plain.write_bytes(pickle.dumps({"a": Malicious(marker)}))
     refuse(plain, tmp_path / "out", "refused|not a checkpoint")
-    assert not os.path.exists("/tmp/iso3d_was_run")
+    assert not marker.exists()
 
 
 def test_broken_files_are_named(weights, checkpoint, tmp_path):
