@@ -106,6 +106,7 @@ def server(tmp_path_factory):
     yield server
     server.process.terminate()
     server.process.wait(20)
+    server.log.close()
 
 
 def node(kind, **inputs):
