@@ -12,9 +12,11 @@ from .weights import Bundle
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Assumed, not counted: evaluated samples of a ray on average (most are pruned or miss), CUDA's own context, and what
-# the UNet's forward pass and the allocator hold for a moment.
-SAMPLES_A_RAY, NORMALS_A_SAMPLE = 16, 0.5
+# Assumed, not counted: evaluated samples of a ray, on average (most are pruned or miss) and in a portion of rays that
+# lies on the object; the bytes that a considered and an evaluated sample leave; CUDA's own context, and what the UNet's
+# forward pass and the allocator hold for a moment.
+SAMPLES_A_RAY, SAMPLES_A_HIT, NORMALS_A_SAMPLE = 16, 48, 0.5
+CANDIDATE_BYTES, KEPT_BYTES = 64, 128
 ALLOWANCE_GB = 1.2
 PROBE_POINTS = 2048
 
@@ -50,7 +52,7 @@ def predict(bundle: Bundle, config: GenerateConfig) -> Memory:
         networks=(unet * 2 + vae * 4) / 1e9,
         field=_field_bytes(config) / 1e9,
         encode=views * _encode_bytes(bundle) / 1e9,
-        render=views * size**2 * SAMPLES_A_RAY * _sample_bytes(config) / 1e9,
+        render=_render_bytes(config, views * size**2) / 1e9,
         allowance=ALLOWANCE_GB,
         embedding=(unet * 2 + vae * 4 + clip * 4) / 1e9 + ALLOWANCE_GB,
     )
@@ -127,6 +129,17 @@ def _encode_bytes(bundle: Bundle) -> int:
     total = saved.bytes
     del kept
     return total
+
+
+def _render_bytes(config: GenerateConfig, rays: int) -> float:
+    """One portion of rays with all that its gradient needs, and what the others leave."""
+    from .render.volume import CANDIDATES
+
+    samples = config.render.samples
+    portion = min(rays, max(1, CANDIDATES // samples))
+    evaluated = min(portion * SAMPLES_A_HIT, rays * SAMPLES_A_RAY)
+    kept = rays * SAMPLES_A_RAY * KEPT_BYTES
+    return portion * samples * CANDIDATE_BYTES + evaluated * _sample_bytes(config) + kept
 
 
 def _sample_bytes(config: GenerateConfig) -> float:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from iso3d_core.cameras import orbit, rays
 from iso3d_core.config import FieldConfig
 from iso3d_core.fields.hashgrid import HashGridField
 from iso3d_core.render.volume import Occupancy, Shading, ball_span, render
+from iso3d_core.vram import _Saved
 
 CAMERAS = orbit([0.0, 100.0], [0.0, 35.0], [3.4, 2.6])
 SIZE = 14
@@ -163,6 +165,34 @@ def test_full_ambient_light_is_the_base_color():
     lit = render(Sphere(5.0, 0.6), CAMERAS, SIZE, 40, shading=Shading(CAMERAS.positions, 1.0))
     torch.testing.assert_close(lit.rgb, plain.rgb)
     assert torch.equal(lit.opacity, plain.opacity)
+
+
+def rendered_in_portions(candidates, monkeypatch):
+    """A hashed field seen with soft shading: the rendering, and the gradients of a loss on all that it gives."""
+    monkeypatch.setattr("iso3d_core.render.volume.CANDIDATES", candidates)
+    field = HashGridField(replace(FIELD, growth=4.0, log2_table=10), seed=3)
+    assert not all(level.dense for level in field.levels)
+    with torch.no_grad():
+        field.table.mul_(3000)
+    shading = Shading(CAMERAS.positions, ambient=0.3)
+    with _Saved() as saved:
+        out = render(
+            field, CAMERAS, SIZE, 24, generator=torch.Generator().manual_seed(5), shading=shading, normals=True
+        )
+    loss = out.rgb.square().mean() + out.depth.mean() + (out.weights * out.rays).mean()
+    loss = loss + (out.weights[out.normal_rows] * out.normals[:, 0] * out.positions[out.normal_rows, 1]).sum()
+    loss.backward()
+    return out, [p.grad for p in field.parameters()], saved.bytes
+
+
+def test_rays_in_portions_give_the_same_and_keep_less(monkeypatch):
+    whole, gradients, bytes_whole = rendered_in_portions(10**9, monkeypatch)
+    parts, gradients_parts, bytes_parts = rendered_in_portions(24 * 50, monkeypatch)
+    for name in ("rgb", "opacity", "depth", "weights", "positions", "rays", "normals", "normal_rows"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), msg=name)
+    for found, expected in zip(gradients_parts, gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert bytes_parts < bytes_whole / 5
 
 
 # ---- occupancy -----------------------------------------------------------------------------------

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..cameras import Cameras, rays
 from ..types import Rendering
 
 SATURATED, EMPTY = 1e-3, 1e-3
+# Samples that are considered at once, before pruning; with gradients, what each portion keeps is computed again in the
+# backward pass: thousands of bytes a sample in a hashed field.
+CANDIDATES = 2**20
 
 
 class RadianceField(Protocol):
@@ -151,21 +156,62 @@ def trace(
     normals: bool = False,
 ) -> Traced:
     """Rays [N, 3] with unit directions through the field; as `render`, with one light a ray in ``shading``."""
+    jitter = None if generator is None else torch.rand(len(origins), 1, generator=generator).to(origins) - 0.5
+    portion = max(1, CANDIDATES // samples)
+    parts = []
+    for first in range(0, max(len(origins), 1), portion):
+        some = slice(first, first + portion)
+        arguments = (
+            field, origins[some], directions[some], samples, occupancy, None if jitter is None else jitter[some],
+            None if shading is None else replace(shading, light=shading.light[some]), normals,
+        )  # fmt: skip
+        again = torch.is_grad_enabled() and len(origins) > portion
+        parts.append(checkpoint(_trace, *arguments, use_reentrant=False) if again else _trace(*arguments))
+    return parts[0] if len(parts) == 1 else _join(parts)
+
+
+def _join(parts: list[Traced]) -> Traced:
+    """The portions of rays as one, ray and sample numbers counted on."""
+    rays_before = [0, *accumulate(len(part.rgb) for part in parts)]
+    samples_before = [0, *accumulate(len(part.weights) for part in parts)]
+    values = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in ("rgb", "opacity", "depth", "weights", "positions")
+    }
+    normals = [part.normals for part in parts if part.normals is not None]
+    normal_rows = [p.normal_rows + n for p, n in zip(parts, samples_before, strict=False) if p.normal_rows is not None]
+    return Traced(
+        **values, rays=torch.cat([part.rays + first for part, first in zip(parts, rays_before, strict=False)]),
+        normals=torch.cat(normals) if normals else None, normal_rows=torch.cat(normal_rows) if normal_rows else None,
+    )  # fmt: skip
+
+
+def _trace(
+    field: RadianceField,
+    origins: Tensor,
+    directions: Tensor,
+    samples: int,
+    occupancy: Occupancy | None,
+    jitter: Tensor | None,
+    shading: Shading | None,
+    normals: bool,
+) -> Traced:
+    """As `trace`; jitter : [N, 1] in -0.5..0.5 samples, given when optimising."""
     from nerfacc import accumulate_along_rays, render_weight_from_density
 
     near, far = ball_span(origins, directions)
     rows = torch.nonzero(far > near)[:, 0]  # [R] rays through the ball
     near, far = near[rows], far[rows]
     edges = torch.linspace(0, 1, samples + 1, device=origins.device).expand(len(rows), -1)
-    if generator is not None:
-        edges = edges + (torch.rand(len(rows), 1, generator=generator).to(origins) - 0.5) / samples
+    if jitter is not None:
+        edges = edges + jitter[rows] / samples
     t = near[:, None] + (far - near)[:, None] * edges  # [R, S + 1]
     starts, ends = t[:, :-1], t[:, 1:]
     middle = (starts + ends) / 2
     points = origins[rows, None] + middle[..., None] * directions[rows, None]  # [R, S, 3]
     alive = torch.ones_like(middle, dtype=torch.bool) if occupancy is None else occupancy.alive(points)
     # Drawing at random is optimising: there a sample that adds almost nothing is not worth its gradient.
-    alive = _visible(field, points, starts, ends, alive, EMPTY if generator is not None else 0.0)
+    alive = _visible(field, points, starts, ends, alive, EMPTY if jitter is not None else 0.0)
     ray, positions = torch.nonzero(alive)[:, 0], points[alive]
 
     density, color = field(positions) if len(positions) else (points.new_zeros(0), points.new_zeros(0, 3))
