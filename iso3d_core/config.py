@@ -83,6 +83,7 @@ class Stage:
     learning_rate_grid, learning_rate_mlp : of AdamW; t_min, t_max : range of the noise level, fractions of 1
     target : "x0" (reconstruction, with ``std_rescale``) or "sds" (plain, Eq. 7); guidance_scale : CFG
     lambda_orient : of the orientation loss (Eq. 8); lambda_opacity : of the opacity entropy
+    quick_below : pixels a side under which renders go through the small encoder, where the bundle has one
     """
 
     steps: int = 10_000
@@ -96,6 +97,7 @@ class Stage:
     std_rescale: float = 0.5
     lambda_orient: Ramp = Ramp(10.0, 1000.0, 5_000)
     lambda_opacity: float = 0.0
+    quick_below: int = 128
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -188,8 +190,8 @@ _TINY = GenerateConfig(
     light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7), strength=0.9),
     warm_start=WarmStart(),
     stage=Stage(
-        steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.5, 0.05, 45), t_max=Ramp(0.6, 0.15, 45),
-        guidance_scale=3.0, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
+        steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.7, 0.1, 45), t_max=Ramp(0.85, 0.3, 45),
+        guidance_scale=1.5, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
     ),
     mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
 )  # fmt: skip
@@ -207,7 +209,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         _TINY,
         preset="quality",
         warm_start=WarmStart(steps=300, sampling_steps=40),
-        stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.5, 0.02, 400), t_max=Ramp(0.6, 0.1, 400)),
+        stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.7, 0.05, 400), t_max=Ramp(0.85, 0.2, 400)),
         mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
     ),
     "paper": replace(
@@ -245,7 +247,7 @@ class TrainOptions:
     batch: int | None = None
     learning_rate: float | None = None
     start: str | None = None
-    """A bundle's name or folder, whose UNet `views --stage 1` goes on from where shapes agree."""
+    """A bundle's name or folder, from whose weights `clip` or `views --stage 1` go on where shapes agree."""
     compile: bool = False
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
     stage: int = 1
@@ -254,12 +256,15 @@ class TrainOptions:
     """Of `bundle`: the folder to write."""
 
 
-def preset(name: str, bundle: str = "tiny", seed: int = 0) -> GenerateConfig:
-    """The preset ``name`` for a bundle's family; raises InputError for an unknown name."""
-    family = PRESETS.get(bundle, PRESETS["isotropic3d"])
-    if name not in family:
-        raise InputError(f"unknown preset {name!r}; use one of {', '.join(family)}")
-    return replace(family[name], bundle=bundle, seed=seed)
+def preset(name: str, family: str = "tiny", seed: int = 0) -> GenerateConfig:
+    """The preset ``name`` of a family of bundles, for the bundle of that name; `pipeline.configure` finds the family.
+
+    Raises InputError for an unknown name.
+    """
+    presets = PRESETS.get(family, PRESETS["isotropic3d"])
+    if name not in presets:
+        raise InputError(f"unknown preset {name!r}; use one of {', '.join(presets)}")
+    return replace(presets[name], bundle=family, seed=seed)
 
 
 def customise(

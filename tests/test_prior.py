@@ -4,11 +4,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
-from iso3d_core.priors.attention import FoldViews, fold_views, predict
-from iso3d_core.priors.multiview import MultiViewPrior, not_white
+from iso3d_core.priors.attention import FoldViews, fold_views, guess_views, predict
+from iso3d_core.priors.multiview import MultiViewPrior, load_quick_vae, not_white
 from iso3d_core.priors.sketch import Sketch
-from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE, take_over
+from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
+from iso3d_core.train.loop import take_over
 from iso3d_core.types import Cancelled, InputError, Reference
+from iso3d_core.weights import Bundle
 
 
 def random(*shape, seed=0):
@@ -202,23 +204,46 @@ def test_embedding_without_the_clip_tower_is_an_error_for_people(prior):
         prior.embed(Reference(torch.zeros(4, 8, 8)))
 
 
+def test_the_small_encoder_takes_the_low_resolution_part(prior, tmp_path, monkeypatch):
+    from diffusers import AutoencoderTiny
+
+    monkeypatch.setenv("ISO3D_HOME", str(tmp_path))
+    bundle = Bundle(tmp_path / "some")
+    bundle.folder.mkdir()
+    (bundle.folder / "bundle.json").write_text('{"quick_vae": "taesd"}')
+    assert load_quick_vae(bundle) is None
+    torch.manual_seed(0)
+    small = {"encoder_block_out_channels": (8, 8), "num_encoder_blocks": (1, 1)}
+    AutoencoderTiny(**small, decoder_block_out_channels=(8, 8), num_decoder_blocks=(1, 1)).save_pretrained(
+        tmp_path / "taesd" / "taesd"
+    )
+    quick = load_quick_vae(bundle)
+    rgb = random(2, 3, 8, 8).sigmoid().requires_grad_()
+    assert torch.equal(prior.encode(rgb, quick=True), prior.encode(rgb))  # without one, the full encoder
+    monkeypatch.setattr(prior, "quick_vae", quick)
+    z = prior.encode(rgb, quick=True)
+    torch.testing.assert_close(z, quick.encoder(rgb * 2 - 1))
+    assert not torch.equal(z, prior.encode(rgb))
+    z.sum().backward()
+    assert float(rgb.grad.abs().max()) > 0
+
+
 def test_a_sketch_goes_into_the_unet_beside_the_latents():
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**{**UNET, "in_channels": 8, "sample_size": 16})
     fold_views(unet)
-    unet.sketch = Sketch(12)
     z, t = random(2, 3, 4, 16, 16), torch.full((2, 3), 7)
     embedding, cameras = random(2, 1, 12, seed=1), unit_sphere_matrix(CAMERAS).expand(2, 3, 16)
+    assert guess_views(unet, embedding, cameras) is None
+    unet.sketch = Sketch(12)
     with torch.no_grad():
-        out = predict(unet, z, t, embedding, cameras)
+        guess = guess_views(unet, embedding, cameras)
+        assert guess.shape == z.shape
+        out = predict(unet, z, t, embedding, cameras, guess)
         assert out.shape == z.shape
-        guess = unet.sketch(embedding.repeat_interleave(3, dim=0), cameras.flatten(0, 1)).unflatten(0, (2, 3))
-        plain = unet.sketch
-        del unet.sketch
         torch.testing.assert_close(predict(unet, torch.cat([z, guess], dim=2), t, embedding, cameras), out)
-        unet.sketch = plain
 
 
 def test_weights_of_another_unet_are_taken_over_without_effect_of_new_channels():

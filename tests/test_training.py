@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,8 +8,7 @@ from torch.nn import functional as F
 
 from iso3d_core.cameras import orbit, unit_sphere_matrix
 from iso3d_core.priors.clip import WordTokenizer, blend, image_tensor
-from iso3d_core.priors.sketch import Sketch
-from iso3d_core.train.clip import ClipTraining, thumbnail_all, vocabulary
+from iso3d_core.train.clip import ClipTraining, ReferenceSet, thumbnail_all, vocabulary
 from iso3d_core.train.diffusion import LatentSet
 from iso3d_core.train.vae import VaeTraining, encode_all, grid, reconstruction_loss, to_rgb
 from iso3d_core.types import InputError, Reference
@@ -72,6 +72,7 @@ def test_clip_training_has_finite_losses_and_trains_everything():
         "tokens": WordTokenizer(list("abcdef"), 6)(["a b", "c", "d e f", "a"]),
         "seen_from": random(4, 3, 16, seed=1),
         "seen": random(4, 3, 4, 16, 16, seed=2).sigmoid(),
+        "offset": (1, 0),
     }
     out = model(batch)
     assert out["loss"].item() == pytest.approx(float(out["contrast"] + 0.5 * out["view"]), rel=1e-5)
@@ -88,23 +89,50 @@ def test_clip_training_has_finite_losses_and_trains_everything():
 def test_a_thumbnail_is_the_mean_of_its_pixels():
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64, 4), dtype=np.uint8)
     thumbs = thumbnail_all(images, batch=2)
-    assert thumbs.shape == (3, 2, 4, 16, 16)
+    assert thumbs.shape == (3, 2, 4, 32, 32)
     assert thumbs.dtype == torch.uint8
-    mean = images.reshape(3, 2, 16, 4, 16, 4, 4).mean(axis=(3, 5))
+    mean = images.reshape(3, 2, 32, 2, 32, 2, 4).mean(axis=(3, 5))
     assert np.abs(thumbs.permute(0, 1, 3, 4, 2).numpy() - mean).max() <= 0.51
 
 
-def test_a_sketch_depends_on_the_embedding_and_on_the_camera_together():
-    torch.manual_seed(0)
-    sketch, cameras = Sketch(16), unit_sphere_matrix(orbit(torch.tensor([0.0, 90.0]), 15.0))
-    first, second = random(1, 1, 16), random(1, 1, 16, seed=1)
-    guess = torch.stack([sketch(e.expand(2, 1, 16), cameras) for e in (first, second)])  # [2 embeddings, 2 cameras]
-    assert guess.shape == (2, 2, 4, 16, 16)
-    # No sum of a part of the embedding and a part of the camera: the mixed difference does not vanish.
-    guess = guess.detach()
-    assert float((guess[0, 0] - guess[0, 1] - guess[1, 0] + guess[1, 1]).abs().max()) > 1e-3
-    nothing = sketch(torch.zeros(2, 1, 16), cameras)
-    torch.testing.assert_close(nothing[0], nothing[1])
+def reference_set(**settings):
+    """Two objects with random pictures; a word's token is its length."""
+    rng = np.random.default_rng(0)
+    views = SimpleNamespace(
+        azimuth=rng.uniform(0, 360, (2, 16)), elevation=rng.uniform(-10, 40, (2, 16)),
+        references=rng.integers(0, 256, (2, 4, 8, 8, 3), dtype=np.uint8),
+        captions=[["red cup seen from the front left"] * 4, ["blue house seen from the right"] * 4],
+    )  # fmt: skip
+    thumbs = torch.from_numpy(rng.integers(0, 256, (2, 12, 4, 32, 32), dtype=np.uint8))
+    return ReferenceSet(views, thumbs, lambda texts: texts, **settings)
+
+
+def test_a_batch_holds_every_other_pixel_of_the_views_its_cameras_see():
+    data = reference_set(every=2)
+    items, reference = np.array([0, 1, 1]), np.array([0, 1, 3])
+    batch = data.batch(np.random.default_rng(3), items, reference)
+    row, column = batch["offset"]
+    for i in range(3):
+        for k in range(2):
+            seen = batch["seen"][i, k] * 255
+            found = [t for t in range(12) if torch.equal(data.thumbs[items[i], t, :, row::2, column::2].float(), seen)]
+            assert len(found) == 1
+            azimuth = data.views.azimuth[items[i], found[0]] - data.views.azimuth[items[i], 12 + reference[i]]
+            camera = unit_sphere_matrix(orbit(float(azimuth), float(data.views.elevation[items[i], found[0]])))
+            torch.testing.assert_close(batch["seen_from"][i, k], camera[0])
+
+
+def test_a_mirrored_batch_is_what_mirrored_objects_look_like():
+    data = reference_set(every=1)
+    items, reference = np.array([0, 1]), np.array([2, 0])
+    plain = data.batch(np.random.default_rng(3), items, reference)
+    mirrored = data.batch(np.random.default_rng(3), items, reference, mirrored=True)
+    assert torch.equal(mirrored["rgb"], plain["rgb"].flip(-1))
+    assert torch.equal(mirrored["seen"], plain["seen"].flip(-1))
+    assert mirrored["tokens"] == ["red cup seen from the front right", "blue house seen from the left"]
+    # The plane of the mirror holds the reference camera and the vertical: y changes its sign.
+    place, other = (batch["seen_from"].unflatten(-1, (4, 4))[..., :3, 3] for batch in (plain, mirrored))
+    torch.testing.assert_close(other, place * torch.tensor([1.0, -1.0, 1.0]))
 
 
 # ---- VAE -----------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def sds_objective(scene: Scene, prior: MultiViewPrior, embedding: Tensor, config
             shading,
             normals=lambda_orient > 0,
         )
-        z = prior.encode(out.rgb)
+        z = prior.encode(out.rgb, quick=size < stage.quick_below)
         low, high = sorted((stage.t_min(step), stage.t_max(step)))
         last = prior.scheduler.config.num_train_timesteps - 1
         t = round((low + (high - low) * float(torch.rand((), generator=generator))) * last)

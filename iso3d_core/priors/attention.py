@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..cameras import spherical_harmonics
 
-HARMONICS = 9  # spherical harmonics up to degree 2
+HARMONICS = 4  # spherical harmonics up to degree 1, of the 9 that `spherical_harmonics` gives
 
 
 class FoldViews:
@@ -75,31 +75,37 @@ def with_views(unet: Any, views: int) -> Any:
 
 
 def steer(embedding: Tensor, cameras: Tensor) -> Tensor:
-    """The embedding times each spherical harmonic of the viewing direction: [N, 1, D], [N, 16] -> [N, 1, 9 * D].
+    """The embedding times each spherical harmonic of the viewing direction: [N, 1, D], [N, 16] -> [N, 1, 4 * D].
 
     What a view shows depends on the product of what the object is and where it is seen from. A small UNet is slow
     to find that product from the two given apart; diffusers' own input projection learns from it at once.
     """
     direction = cameras.unflatten(-1, (4, 4))[:, :3, 3]  # [N, 3], the camera's centre on the unit sphere
-    return (spherical_harmonics(direction)[:, None, :, None] * embedding[:, :, None, :]).flatten(-2)
+    return (spherical_harmonics(direction)[:, None, :HARMONICS, None] * embedding[:, :, None, :]).flatten(-2)
 
 
-def predict(unet: Any, latents: Tensor, t: Tensor, embedding: Tensor, cameras: Tensor) -> Tensor:
+def guess_views(unet: Any, embedding: Tensor, cameras: Tensor) -> Tensor | None:
+    """What the UNet's sketch network, if it has one, says of the views: [B, V, 4, h, w] at the latents' size."""
+    sketch = getattr(unet, "sketch", None)
+    return None if sketch is None else sketch(embedding, cameras, unet.config.sample_size)
+
+
+def predict(
+    unet: Any, latents: Tensor, t: Tensor, embedding: Tensor, cameras: Tensor, guess: Tensor | None = None
+) -> Tensor:
     """One forward pass over groups of views.
 
     latents [B, V, C, h, w]; t [B, V] integer timesteps (one may differ: the noise-free reference frame has 0)
-    embedding [B, 1, D]; cameras [B, V, 16] -> the network's output [B, V, C, h, w]
+    embedding [B, 1, D]; cameras [B, V, 16]; guess as `guess_views` gives it -> the network's output [B, V, C, h, w]
     """
     b, v = latents.shape[:2]
     context = embedding.repeat_interleave(v, dim=0)  # [(b v), 1, D]
     if getattr(unet, "encoder_hid_proj", None) is not None:
         context = steer(context, cameras.flatten(0, 1))
-    frames = latents.flatten(0, 1)
-    if getattr(unet, "sketch", None) is not None:
-        guess = unet.sketch(embedding.repeat_interleave(v, dim=0), cameras.flatten(0, 1))
-        frames = torch.cat([frames, guess.to(frames.dtype)], dim=1)
+    if guess is not None:
+        latents = torch.cat([latents, guess.to(latents.dtype)], dim=2)
     out = with_views(unet, v)(
-        frames,
+        latents.flatten(0, 1),
         t.flatten(),
         encoder_hidden_states=context,
         class_labels=cameras.flatten(0, 1),

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras, mvdream_camera, orbit, unit_sphere_matrix
 from ..types import InputError, Reference
-from ..weights import Bundle, find_bundle
-from .attention import HARMONICS, fold_views, predict
+from ..weights import Bundle, find_bundle, models_folder
+from .attention import HARMONICS, fold_views, guess_views, predict
 from .clip import ClipImage
 from .sketch import Sketch
 
@@ -29,10 +29,14 @@ ELEVATIONS = (-5.0, 10.0, 25.0, 38.0)
 
 @dataclass(frozen=True)
 class Condition:
-    """What the UNet is told: embedding [1, 1, D] and cameras [V, 16]."""
+    """What the UNet is told: embedding [1, 1, D], cameras [V, 16] and, where there is a sketch network, its guesses.
+
+    guess : [2, V, 4, h, w], the first without the embedding, for classifier-free guidance
+    """
 
     embedding: Tensor
     cameras: Tensor
+    guess: Tensor | None = None
 
 
 class MultiViewPrior(nn.Module):
@@ -49,6 +53,7 @@ class MultiViewPrior(nn.Module):
         super().__init__()
         self.clip, self.vae, self.unet = clip, vae, unet
         self.scheduler, self.info = scheduler, info
+        self.quick_vae: Any = None  # diffusers' AutoencoderTiny, its encoder alone
         self.familiar: dict[str, Tensor] | None = None
         self.requires_grad_(False).eval()
         self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.clone(), persistent=False)
@@ -84,6 +89,7 @@ class MultiViewPrior(nn.Module):
         if (bundle.folder / "sketch").is_dir():
             unet.sketch = Sketch.load(bundle.folder / "sketch").to(dtype)
         prior = MultiViewPrior(clip, vae, unet, scheduler, bundle.info)
+        prior.quick_vae = load_quick_vae(bundle)
         seen = bundle.folder / "clip" / "familiar.safetensors"
         if seen.exists():
             prior.familiar = {name: value.float() for name, value in load_file(seen).items()}
@@ -146,19 +152,24 @@ class MultiViewPrior(nn.Module):
         sketch = getattr(self.unet, "sketch", None)
         if sketch is None:
             return None
-        dtype = next(sketch.parameters()).dtype
         cameras = self.camera_embedding(orbit(torch.zeros(len(ELEVATIONS)), torch.tensor(ELEVATIONS)))
-        guess = sketch(embedding.to(self.device, dtype).expand(len(cameras), 1, -1), cameras.to(dtype))[:, :3].float()
+        guess = sketch(embedding.to(self.device), cameras[None])[0, :, :3]
         seen = F.adaptive_avg_pool2d(reference.on_white()[None], guess.shape[-1]).to(guess)
         return float((guess - seen).square().mean(dim=(1, 2, 3)).min())
 
     # ---- latents --------------------------------------------------------------------------------
 
-    def encode(self, rgb: Tensor) -> Tensor:
-        """[V, 3, H, W] in [0, 1] -> scaled latents [V, C, h, w] (the posterior's mean), differentiable."""
+    def encode(self, rgb: Tensor, quick: bool = False) -> Tensor:
+        """[V, 3, H, W] in [0, 1] -> scaled latents [V, C, h, w] (the posterior's mean), differentiable.
+
+        quick : by the small encoder (TAESD), where there is one; near enough for blurred renders, and much lighter
+        """
         size = self.info["image_size"]
         if rgb.shape[-1] != size or rgb.shape[-2] != size:
             rgb = F.interpolate(rgb, (size, size), mode="bilinear", antialias=rgb.shape[-1] > size)
+        if quick and self.quick_vae is not None:
+            with self._precision():
+                return self.quick_vae.encode(rgb * 2 - 1).latents.float()  # its latents are scaled already
         x = F.pixel_unshuffle(rgb * 2 - 1, self.info.get("pixel_unshuffle", 1))
         with self._precision():
             z = self.vae.encode(x).latent_dist.mode()
@@ -195,7 +206,11 @@ class MultiViewPrior(nn.Module):
 
     def condition(self, embedding: Tensor, cameras: Cameras) -> Condition:
         """embedding [1, 1, D] and one group of V cameras."""
-        return Condition(embedding.to(self.device).float().reshape(1, 1, -1), self.camera_embedding(cameras))
+        embedding, views = embedding.to(self.device).float().reshape(1, 1, -1), self.camera_embedding(cameras)
+        with torch.no_grad():
+            both = torch.cat([torch.zeros_like(embedding), embedding])
+            guess = guess_views(self.unet, both, views.expand(2, -1, -1))
+        return Condition(embedding, views, guess)
 
     @torch.no_grad()
     def predict_noise(
@@ -207,13 +222,15 @@ class MultiViewPrior(nn.Module):
         at the same timestep t in 0..999.
         """
         v = len(z_t)
-        embedding, cameras, z = condition.embedding, condition.cameras[None], z_t[None]
+        embedding, cameras, z, guess = condition.embedding, condition.cameras[None], z_t[None], condition.guess
         if guidance_scale != 1.0:
             embedding = torch.cat([torch.zeros_like(embedding), embedding])
             cameras, z = cameras.expand(2, -1, -1), z.expand(2, -1, -1, -1, -1)
+        elif guess is not None:
+            guess = guess[1:]
         steps = torch.as_tensor(t, device=z.device).reshape(1, 1).expand(len(z), v)
         dtype = self._autocast or torch.float32
-        out = predict(self.unet, z.to(dtype), steps, embedding.to(dtype), cameras.to(dtype)).float()
+        out = predict(self.unet, z.to(dtype), steps, embedding.to(dtype), cameras.to(dtype), guess).float()
         if self.scheduler.config.prediction_type == "v_prediction":
             abar = self.alphas_cumprod[int(t)]
             out = abar.sqrt() * out + (1 - abar).sqrt() * z
@@ -268,6 +285,18 @@ class MultiViewPrior(nn.Module):
             if on_step:
                 on_step(i + 1, steps, z)
         return z
+
+
+def load_quick_vae(bundle: Bundle) -> Any:
+    """The encoder of the small autoencoder that bundle.json names as ``quick_vae``, or None where it is not here."""
+    from diffusers import AutoencoderTiny
+
+    name = bundle.info.get("quick_vae")
+    if name is None or not (folder := models_folder() / name / "taesd").is_dir():
+        return None
+    quick: Any = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
+    quick.decoder = None
+    return quick.requires_grad_(False).eval()
 
 
 def choose_arithmetic(device: str, precision: str) -> tuple[str, torch.dtype]:

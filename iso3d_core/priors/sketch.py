@@ -1,38 +1,56 @@
 """A first guess of each view from the embedding alone, which a small UNet gets beside its noisy latents.
 
 A large UNet finds what a view shows from the embedding and the camera by cross-attention (Isotropic3D); a small one
-hardly does in minutes of training. The embedding stays all that is known of the image.
+hardly does in minutes of training. So the embedding is first decoded to one coarse volume of density and color, and
+every view's guess is that volume seen by its camera: the guesses agree with each other, and the network need not
+learn what turning an object does. The embedding stays all that is known of the image.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import HARMONICS, steer
+from ..cameras import Cameras, rays
 
 CHANNELS = 4  # RGB on white and coverage
+SIDE = 32  # cells of the volume, and pixels of the views it is trained on
+# Density of a cell: softplus(x + DENSITY_BIAS), in optical depth a cell, so that the volume starts nearly empty.
+DENSITY_BIAS = -3.0
 
 
 class Sketch(nn.Module):
-    """(embedding [N, 1, D], cameras [N, 16]) -> [N, 4, 16, 16]: RGB on white and coverage, about 0..1, at latent size.
+    """(embedding [B, 1, D], cameras [B, V, 16], size) -> [B, V, 4, size, size]: RGB on white and coverage, in 0..1.
 
-    rank, width : of the bottleneck and of the convolutions
+    rank : of the bottleneck; widths : channels at 4, 8 and 16 cells a side
+    fov_y_deg, distance : of the cameras it is rendered with
     """
 
-    def __init__(self, dim: int, rank: int = 128, width: int = 48) -> None:
+    def __init__(
+        self,
+        dim: int,
+        rank: int = 128,
+        widths: Sequence[int] = (128, 96, 64),
+        fov_y_deg: float = 35.0,
+        distance: float = 3.4,
+    ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {"dim": dim, "rank": rank, "width": width}
-        self.first = nn.Sequential(
-            nn.Linear(dim * HARMONICS, rank), nn.SiLU(), nn.Linear(rank, rank), nn.SiLU(), nn.Linear(rank, width * 16)
+        self.config: dict[str, Any] = {
+            "dim": dim, "rank": rank, "widths": list(widths), "fov_y_deg": fov_y_deg, "distance": distance,
+        }  # fmt: skip
+        self.fov_y_deg, self.distance = fov_y_deg, distance
+        self.first = nn.Sequential(nn.Linear(dim, rank), nn.SiLU(), nn.Linear(rank, widths[0] * 16))
+        channels = (*widths, CHANNELS * SIDE)
+        self.larger = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(8, a), nn.SiLU(), nn.Conv2d(a, b, 3, padding=1)) for a, b in pairwise(channels)
         )
-        self.middle = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
-        self.upper = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
-        self.last = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, CHANNELS, 3, padding=1))
 
     @staticmethod
     def load(folder: Path) -> Sketch:
@@ -42,15 +60,46 @@ class Sketch(nn.Module):
         sketch.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
         return sketch
 
-    def forward(self, embedding: Tensor, cameras: Tensor) -> Tensor:
-        x = self.first(steer(embedding, cameras)[:, 0]).unflatten(-1, (-1, 4, 4))
-        x = x + self.middle(x)
-        x = F.interpolate(x, scale_factor=2, mode="bilinear")
-        x = x + self.upper(x)
-        return self.last(F.interpolate(x, scale_factor=2, mode="bilinear")) + 0.5
+    def volume(self, embedding: Tensor) -> Tensor:
+        """[B, 1, D] -> [B, 4, z, y, x]: color and density before their sigmoid and softplus, in the cube [-1, 1]^3.
+
+        Two-dimensional convolutions over horizontal layers, the layers being channels.
+        """
+        x = self.first(embedding[:, 0].to(next(self.parameters()).dtype)).unflatten(-1, (-1, 4, 4))
+        for larger in self.larger:
+            x = larger(F.interpolate(x, scale_factor=2, mode="bilinear"))
+        return x.unflatten(1, (CHANNELS, SIDE)).float()
+
+    def forward(
+        self, embedding: Tensor, cameras: Tensor, size: int = SIDE, every: int = 1, offset: tuple[int, int] = (0, 0)
+    ) -> Tensor:
+        """every, offset : of the ``size`` pixels those that are rendered, in both directions (rows, columns)"""
+        return self.render(self.volume(embedding), cameras, size, every, offset)
+
+    def render(
+        self, volume: Tensor, cameras: Tensor, size: int = SIDE, every: int = 1, offset: tuple[int, int] = (0, 0)
+    ) -> Tensor:
+        """Emission and absorption along each ray, one sample a cell: [B, V, 4, size / every, size / every]."""
+        b, v = cameras.shape[:2]
+        matrix = cameras.float().reshape(-1, 4, 4).clone()
+        matrix[:, :3, 3] *= self.distance
+        origins, directions = rays(Cameras(matrix, matrix.new_full((b * v,), self.fov_y_deg)), size, size)
+        pixels = (slice(None), slice(offset[0], None, every), slice(offset[1], None, every))
+        depth = self.distance - 1 + (torch.arange(SIDE, device=matrix.device) + 0.5) * (2 / SIDE)
+        points = origins[pixels][..., None, :] + directions[pixels][..., None, :] * depth[:, None]  # [BV, h, w, S, 3]
+        points = points.reshape(b, 1, -1, SIDE, 3)
+        cells = F.grid_sample(volume, points, mode="bilinear", align_corners=False)[:, :, 0]  # [B, 4, (V h w), S]
+        inside = (points[:, 0].abs().amax(dim=-1) < 1).to(cells)
+        thickness = F.softplus(cells[:, 3] + DENSITY_BIAS) * inside
+        passed = torch.exp(-F.pad(thickness.cumsum(dim=-1), (1, 0)))  # [B, (V h w), S + 1]
+        weights = passed[..., :-1] - passed[..., 1:]
+        coverage = 1 - passed[..., -1]
+        color = (cells[:, :3].sigmoid() * weights[:, None]).sum(dim=-1) + (1 - coverage)[:, None]
+        out = torch.cat([color, coverage[:, None]], dim=1)  # [B, 4, (V h w)]
+        return out.reshape(b, CHANNELS, v, size // every, size // every).transpose(1, 2)
 
 
-def thumbnails(rgba: Tensor, side: int = 16) -> Tensor:
+def thumbnails(rgba: Tensor, side: int = SIDE) -> Tensor:
     """[..., 4, S, S] on white with coverage -> [..., 4, side, side]: what a sketch should show."""
     flat = rgba.flatten(0, -4)
     return F.adaptive_avg_pool2d(flat, side).reshape(*rgba.shape[:-2], side, side)

@@ -37,7 +37,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     validation = validate(work)
     light = Light()
     info = {
-        "name": name, "format": FORMAT, "license": license_name,
+        "name": name, "family": "tiny", "format": FORMAT, "license": license_name,
         "description": "Isotropic3D's parts, trained from nothing on procedural objects: knows simple colored things",
         "image_size": views.targets.shape[2], "pixel_unshuffle": vae.TINY_UNSHUFFLE,
         "latent_channels": vae.TINY["latent_channels"], "latent_size": views.targets.shape[2] // vae.TINY_UNSHUFFLE,
@@ -161,7 +161,7 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     towers = load_towers(work, tokenizer).eval()
     targets = vae.encode_all(autoencoder, views.targets) * scale
     references = vae.encode_all(autoencoder, views.references) * scale
-    images = clip.ReferenceSet(views, clip.thumbnail_all(views.targets), tokenizer)
+    images = clip.ReferenceSet(views, clip.thumbnail_all(views.targets), tokenizer, every=1, mirror=0)
     found = towers(images.all_references(np.random.default_rng(0), 256))
     out |= {"clip_top1_of_256": float(found["top1"]), "sketch_mse": float(found["view"])}
     latents = diffusion.LatentSet(views, targets, references, clip.embed_all(towers, views.references))

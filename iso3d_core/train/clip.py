@@ -1,8 +1,8 @@
 """Train CLIP: an open_clip model, contrastive on renders and captions, and predicting other views.
 
 Other objects are easy negatives, so the viewing direction would never be needed to tell images apart: each batch
-holds four directions of every object, and captions name the direction. The `Sketch` predicts a thumbnail of another
-view from (embedding, camera): what novel-view diffusion needs, the embedding keeps.
+holds four directions of every object, and captions name the direction. The `Sketch` shows other views from the
+embedding: what novel-view diffusion needs, the embedding keeps.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from torch.nn import functional as F
 
 from ..cameras import unit_sphere_matrix
 from ..priors.clip import WordTokenizer, make_clip
-from ..priors.sketch import Sketch, thumbnails
+from ..priors.sketch import SIDE, Sketch, thumbnails
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
 from .vae import to_rgb
 
 MEAN = STD = [0.5, 0.5, 0.5]
 CONTEXT = 40
-VIEWS_EACH = 3
+VIEWS_EACH = 2
+EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
 
 
 def tiny_config(vocab_size: int) -> dict:
@@ -47,8 +48,8 @@ def vocabulary(captions: Sequence[Sequence[str]]) -> list[str]:
 class ClipTraining(nn.Module):
     """Contrastive loss plus ``view_weight`` times the squared error of the sketches.
 
-    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, 4, 16, 16]},
-    the last two being other views of the same objects.
+    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, 4, h, w],
+    "offset": (row, column)}, the last three being other views of the same objects, every so many pixels of them.
     """
 
     clip: Any  # open_clip.CLIP
@@ -76,9 +77,8 @@ class ClipTraining(nn.Module):
         logits = self.clip.logit_scale.exp().clamp(max=100) * image / image.shape[-1] ** 0.5 @ text.T
         label = torch.arange(len(logits), device=logits.device)
         contrast = (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
-        k = batch["seen_from"].shape[1]
-        predicted = self.sketch(image.repeat_interleave(k, dim=0)[:, None], batch["seen_from"].flatten(0, 1))
-        view = F.mse_loss(predicted.float(), batch["seen"].flatten(0, 1))
+        every = SIDE // batch["seen"].shape[-1]
+        view = F.mse_loss(self.sketch(image[:, None], batch["seen_from"], SIDE, every, batch["offset"]), batch["seen"])
         top1 = (logits.argmax(dim=1) == label).float().mean()
         return {
             "loss": contrast + self.view_weight * view,
@@ -91,33 +91,52 @@ class ClipTraining(nn.Module):
 class ReferenceSet:
     """References, captions and other views of a training set, drawn into batches for `ClipTraining`.
 
-    thumbs : of the targets, uint8 [N, 12, 4, 16, 16]
+    thumbs : of the targets, uint8 [N, 12, 4, 32, 32]; every : of their pixels, in both directions, a batch holds
+    mirror : chance of a batch of mirrored objects, which are objects as good as the others
     """
 
-    def __init__(self, views: ViewSet, thumbs: Tensor, tokenizer: WordTokenizer) -> None:
-        self.views, self.thumbs, self.tokenizer = views, thumbs, tokenizer
+    def __init__(
+        self, views: ViewSet, thumbs: Tensor, tokenizer: WordTokenizer, every: int = EVERY, mirror: float = 0.5
+    ) -> None:
+        self.views, self.thumbs, self.tokenizer, self.every, self.mirror = views, thumbs, tokenizer, every, mirror
 
-    def batch(self, rng: np.random.Generator, items: np.ndarray, reference: np.ndarray) -> Batch:
+    def batch(
+        self, rng: np.random.Generator, items: np.ndarray, reference: np.ndarray, mirrored: bool = False
+    ) -> Batch:
         """Reference number ``reference`` of each of ``items``, both [B], with VIEWS_EACH other views of each."""
-        views = self.views
+        views, turn = self.views, -1 if mirrored else 1
         target = rng.integers(TARGETS, size=(len(items), VIEWS_EACH))
         rows = items[:, None]
         cameras = relative_cameras(
-            views.azimuth[rows, target],
+            turn * views.azimuth[rows, target],
             views.elevation[rows, target],
-            views.azimuth[items, TARGETS + reference][:, None],
+            turn * views.azimuth[items, TARGETS + reference][:, None],
         )
+        rgb = to_rgb(np.stack([views.references[i, j] for i, j in zip(items, reference, strict=True)]))
+        words = [views.captions[i][j] for i, j in zip(items, reference, strict=True)]
+        seen = self.thumbs[rows, target]
+        if mirrored:
+            rgb, seen, words = rgb.flip(-1), seen.flip(-1), [other_side(text) for text in words]
+        row, column = (int(x) for x in rng.integers(self.every, size=2))
         return {
-            "rgb": to_rgb(np.stack([views.references[i, j] for i, j in zip(items, reference, strict=True)])),
-            "tokens": self.tokenizer([views.captions[i][j] for i, j in zip(items, reference, strict=True)]),
+            "rgb": rgb,
+            "tokens": self.tokenizer(words),
             "seen_from": unit_sphere_matrix(cameras).reshape(*target.shape, 16),
-            "seen": self.thumbs[rows, target].float() / 255,
+            "seen": seen[..., row :: self.every, column :: self.every].float() / 255,
+            "offset": (row, column),
         }
 
     def all_references(self, rng: np.random.Generator, size: int) -> Batch:
         """``size`` images: all four references, four directions, of size / 4 objects."""
         items = np.repeat(rng.integers(len(self.views), size=size // REFERENCES), REFERENCES)
-        return self.batch(rng, items, np.tile(np.arange(REFERENCES), size // REFERENCES))
+        mirrored = bool(rng.random() < self.mirror)
+        return self.batch(rng, items, np.tile(np.arange(REFERENCES), size // REFERENCES), mirrored)
+
+
+def other_side(caption: str) -> str:
+    """The caption of the mirrored image: left and right exchanged."""
+    exchange = {"left": "right", "right": "left"}
+    return " ".join(exchange.get(word, word) for word in caption.split(" "))
 
 
 def train_clip(data: ReferenceSet, config: TrainConfig, folder: Path, model: ClipTraining) -> dict[str, float]:
@@ -138,6 +157,6 @@ def embed_all(model: ClipTraining, images: np.ndarray, batch: int = 512) -> Tens
 
 @torch.no_grad()
 def thumbnail_all(images: np.ndarray, batch: int = 256) -> Tensor:
-    """uint8 [N, V, S, S, 4] -> thumbnails uint8 [N, V, 4, 16, 16]."""
+    """uint8 [N, V, S, S, 4] -> thumbnails uint8 [N, V, 4, 32, 32]."""
     rows = range(0, len(images), batch)
     return torch.cat([(thumbnails(to_rgb(images[i : i + batch])) * 255).round().to(torch.uint8) for i in rows])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cameras import orbit, unit_sphere_matrix
-from ..priors.attention import HARMONICS, fold_views, predict
+from ..priors.attention import HARMONICS, fold_views, guess_views, predict
 from ..priors.sketch import CHANNELS, Sketch
 from .data import GROUP_VIEWS, GROUPS, REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
@@ -25,7 +25,6 @@ from .vae import TINY as TINY_VAE
 SINGLE_VIEW, DROPOUT = 0.3, 0.1
 # Not in the paper: groups of two orbits at once, so that the warm start can sample all its views together.
 TWO_ORBITS = 0.25
-SKETCH_WEIGHT = 2.0
 
 TINY: dict[str, Any] = {
     "sample_size": 16,
@@ -55,33 +54,15 @@ def make_unet(config: dict[str, Any]) -> Any:
     unet: Any = UNet2DConditionModel(**config)
     fold_views(unet)
     if config["in_channels"] > config["out_channels"]:
-        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS)
+        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS).requires_grad_(False)
     return unet
-
-
-def start_from(unet: Any, folder: Path) -> None:
-    """Take over the weights of a bundle's UNet that have the same name and shape."""
-    from safetensors.torch import load_file
-
-    take_over(unet, load_file(folder / "diffusion_pytorch_model.safetensors"))
-
-
-def take_over(unet: Any, found: dict[str, Tensor]) -> None:
-    """Weights of the same name and shape; further input channels start without effect."""
-    own = unet.state_dict()
-    for name, value in found.items():
-        if name in own and own[name].shape == value.shape:
-            own[name] = value.float()
-        elif name == "conv_in.weight" and own[name].shape[1] > value.shape[1]:
-            own[name] = F.pad(value.float(), (0, 0, 0, 0, 0, own[name].shape[1] - value.shape[1]))
-    unet.load_state_dict(own)
 
 
 class MultiViewTraining(nn.Module):
     """The denoising loss (Eq. 5), or with ``explicit_attention`` Eq. 6.
 
-    Forward takes {"latents": [B, V, C, h, w] scaled, "cameras": [B, V, 16], "embedding": [B, 1, D]} and, for
-    Eq. 6, {"reference": [B, C, h, w] scaled}.
+    The sketch network, trained with CLIP, stays as it is. Forward takes {"latents": [B, V, C, h, w] scaled,
+    "cameras": [B, V, 16], "embedding": [B, 1, D]} and, for Eq. 6, {"reference": [B, C, h, w] scaled}.
     """
 
     unet: Any  # diffusers' UNet2DConditionModel, with its sketch network
@@ -109,15 +90,9 @@ class MultiViewTraining(nn.Module):
         t = t[:, None].expand(z.shape[:2])
         if self.explicit_attention:
             noisy, t, cameras = with_reference(noisy, t, cameras, batch["reference"])
-        out = predict(self.unet, noisy, t, embedding, cameras)[:, -z.shape[1] :]
-        loss = F.mse_loss(out.float(), target)
-        if "thumbs" not in batch:
-            return {"loss": loss}
-        guess = self.unet.sketch(
-            batch["embedding"].repeat_interleave(z.shape[1], dim=0), batch["cameras"].flatten(0, 1)
-        )
-        sketch = F.mse_loss(guess.float(), batch["thumbs"].flatten(0, 1))
-        return {"loss": loss + SKETCH_WEIGHT * sketch, "views": loss.detach(), "sketch": sketch.detach()}
+        guess = guess_views(self.unet, embedding, cameras)
+        out = predict(self.unet, noisy, t, embedding, cameras, guess)[:, -z.shape[1] :]
+        return {"loss": F.mse_loss(out.float(), target)}
 
 
 def with_reference(noisy: Tensor, t: Tensor, cameras: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,13 +109,10 @@ class LatentSet:
     """Latents and poses of a training set, ready to be drawn into batches.
 
     targets [N, 12, C, h, w] and references [N, 4, C, h, w] scaled latents; embeddings [N, 4, D]
-    thumbs uint8 [N, 12, 4, 16, 16] of the targets, or None
     """
 
-    def __init__(
-        self, views: ViewSet, targets: Tensor, references: Tensor, embeddings: Tensor, thumbs: Tensor | None = None
-    ) -> None:
-        self.targets, self.references, self.embeddings, self.thumbs = targets, references, embeddings, thumbs
+    def __init__(self, views: ViewSet, targets: Tensor, references: Tensor, embeddings: Tensor) -> None:
+        self.targets, self.references, self.embeddings = targets, references, embeddings
         self.azimuth, self.elevation = views.azimuth, views.elevation
 
     def batch(self, rng: np.random.Generator, size: int) -> Batch:
@@ -160,15 +132,12 @@ class LatentSet:
             self.elevation[rows, columns],
             self.azimuth[items, TARGETS + reference][:, None],
         )
-        batch = {
+        return {
             "latents": self.targets[rows, columns].float(),
             "cameras": unit_sphere_matrix(cameras).reshape(*columns.shape, 16),
             "reference": self.references[items, reference].float(),
             "embedding": self.embeddings[items, reference][:, None].float(),
         }
-        if self.thumbs is not None:
-            batch["thumbs"] = self.thumbs[rows, columns].float() / 255
-        return batch
 
 
 def train_views(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Batch = dict[str, Any]
 
@@ -160,6 +161,17 @@ def train(
     plain.eval()
     means = {name: float(np.mean([row[name] for row in recent])) for name in (recent[0] if recent else {})}
     return {**means, "hours": hours}
+
+
+def take_over(network: nn.Module, found: dict[str, Tensor]) -> None:
+    """Weights of the same name and shape; further input channels start without effect."""
+    own = network.state_dict()
+    for name, value in found.items():
+        if name in own and own[name].shape == value.shape:
+            own[name] = value.float()
+        elif name == "conv_in.weight" and own[name].shape[1] > value.shape[1]:
+            own[name] = F.pad(value.float(), (0, 0, 0, 0, 0, own[name].shape[1] - value.shape[1]))
+    network.load_state_dict(own)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

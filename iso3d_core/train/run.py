@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from ..config import TrainOptions
 from ..priors.clip import load_tokenizer
+from ..priors.sketch import SIDE
 from ..weights import find_bundle
 from . import clip as clip_part
 from . import diffusion, vae
 from .data import ViewSet, build
-from .loop import TrainConfig
+from .loop import TrainConfig, take_over
 
 VAE = TrainConfig(1200, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
 CLIP = TrainConfig(
@@ -69,29 +71,32 @@ def run_clip(options: TrainOptions) -> None:
     tokenizer = load_tokenizer(folder)
     data = clip_part.ReferenceSet(views, load_thumbs(options.work, views), tokenizer)
     model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
+    if options.start is not None:
+        found = load_file(find_bundle(options.start).part("clip") / "open_clip_model.safetensors")
+        take_over(model.clip, found)
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
     torch.save(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
-    _finish(folder, model.state_dict(), report)
+    _finish(folder, model.state_dict(), {**report, **started_from(options, "clip")})
 
 
 def run_views(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / f"views{options.stage}"
     latents = load_latents(options.work)
     embeddings = torch.load(options.work / "embeddings.pt", weights_only=True)
-    thumbs = load_thumbs(options.work, views)
-    data = diffusion.LatentSet(views, latents["targets"], latents["references"], embeddings, thumbs)
+    data = diffusion.LatentSet(views, latents["targets"], latents["references"], embeddings)
     unet, second = diffusion.make_unet(diffusion.TINY), options.stage == 2
     if second:
         unet.load_state_dict(load_state(options.work / "views1"))
     else:
         if options.start is not None:
-            diffusion.start_from(unet, find_bundle(options.start).part("multiview"))
+            found = load_file(find_bundle(options.start).part("multiview") / "diffusion_pytorch_model.safetensors")
+            take_over(unet, found)
         towers = load_state(options.work / "clip")
         unet.sketch.load_state_dict({k[7:]: v for k, v in towers.items() if k.startswith("sketch.")})
     model = diffusion.MultiViewTraining(unet, make_schedule(), explicit_attention=second)
     preset = diffusion.TINY_STAGE2 if second else diffusion.TINY_STAGE1
     report = diffusion.train_views(data, over(preset, options), folder, model)
-    _finish(folder, unet.state_dict(), report if second else {**report, **started_from(options)})
+    _finish(folder, unet.state_dict(), report if second else {**report, **started_from(options, "views1", "views2")})
 
 
 def run_bundle(options: TrainOptions) -> None:
@@ -100,13 +105,13 @@ def run_bundle(options: TrainOptions) -> None:
     write_bundle(options.work, options.out or options.work / "bundle")
 
 
-def started_from(options: TrainOptions) -> dict[str, Any]:
+def started_from(options: TrainOptions, *parts: str) -> dict[str, Any]:
     """For the provenance: steps of training that the weights had before, oldest first."""
     if options.start is None:
         return {}
     before = find_bundle(options.start).info["provenance"]["training"]
-    parts = ("views1", "views2")
-    return {"started_from": [{part: before[part]["steps"] for part in parts if part in before}]}
+    older = [entry for part in parts for entry in before.get(part, {}).get("started_from", [])]
+    return {"started_from": [*older, {part: before[part]["steps"] for part in parts if part in before}]}
 
 
 def make_schedule() -> dict:
@@ -119,7 +124,7 @@ def load_state(folder: Path) -> dict[str, torch.Tensor]:
 
 def load_thumbs(work: Path, views: ViewSet) -> torch.Tensor:
     """Thumbnails of the targets, made once."""
-    path = work / "thumbs.pt"
+    path = work / f"thumbs{SIDE}.pt"
     if not path.exists():
         torch.save(clip_part.thumbnail_all(views.targets), path)
     return torch.load(path, weights_only=True)
