@@ -49,11 +49,10 @@ def _plain_warning(message: Warning | str, category: type[Warning], *_: object, 
 
 def run_generate(c: Generate) -> int:
     from . import files
-    from .config import preset
     from .images import load_reference
-    from .pipeline import generate
+    from .pipeline import configure, generate
 
-    config = replace(preset(c.preset, c.bundle, c.seed), device=c.device, method=c.method)
+    config = replace(configure(c.preset, c.bundle, c.seed), device=c.device, method=c.method)
     targets = files.output_paths(list(c.images), c.out)
     references = [load_reference(path) for path in c.images]  # all of them first: a bad one costs no minutes
     for target in targets:
@@ -136,14 +135,13 @@ def run_render(c: Render) -> int:
 
 
 def run_eval(c: Evaluate) -> int:
-    from .config import preset
-    from .pipeline import generate
+    from .pipeline import configure, generate
     from .priors.multiview import MultiViewPrior
     from .train.evaluate import evaluate, mean_score, reference_of, table_header, table_row
 
     if c.on != "world":
         raise InputError(f"unknown evaluation {c.on!r}; there is: world")
-    config = replace(preset(c.preset, c.bundle, c.seed), device=c.device)
+    config = replace(configure(c.preset, c.bundle, c.seed), device=c.device)
     prior = MultiViewPrior.load(c.bundle, c.device)
     meshes: list = []
 

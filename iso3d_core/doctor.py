@@ -57,11 +57,10 @@ def memory(name: str) -> list[str]:
     from .weights import find_bundle
 
     bundle = find_bundle(name)
-    family = str(bundle.info.get("family", bundle.name))
     free = torch.cuda.mem_get_info()[0] / 1e9 if torch.cuda.is_available() else None
     lines = [f"GPU memory that bundle {bundle.name} needs, predicted:"]
-    for chosen in PRESETS.get(family, PRESETS["isotropic3d"]):
-        need = predict(bundle, preset(chosen, family))
+    for chosen in PRESETS.get(bundle.family, PRESETS["isotropic3d"]):
+        need = predict(bundle, preset(chosen, bundle.family))
         fits = "no GPU here" if free is None else "fits" if need.peak <= free else f"does NOT fit in {free:.1f} GB free"
         lines.append(
             f"  {chosen:8s} {need.peak:6.1f} GB  (networks {need.networks:.1f}, VAE gradient {need.encode:.1f}, "

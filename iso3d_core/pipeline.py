@@ -15,6 +15,7 @@ import numpy as np
 
 from .config import GenerateConfig, preset
 from .types import Mesh, OnProgress, Progress, Reference
+from .weights import find_bundle
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 class UnfamiliarImage(UserWarning):
     """The image is unlike everything the bundle was trained on."""
+
+
+def configure(preset_name: str, bundle: str = "tiny", seed: int = 0) -> GenerateConfig:
+    """The preset for a bundle, by its name or folder; raises InputError for an unknown one of either."""
+    return replace(preset(preset_name, find_bundle(bundle).family, seed), bundle=bundle)
 
 
 def generate(

@@ -62,11 +62,17 @@ def pull(c: Models) -> None:
 
 
 def convert(c: Models) -> None:
-    """A checkpoint file to a bundle."""
+    """A checkpoint file to a bundle, or a folder of files that are used as they are."""
+    from .checkpoints.catalogue import CATALOGUE
     from .checkpoints.convert import convert as make_bundle
+    from .checkpoints.pull import adopt
 
     if c.subject is None or c.as_ is None:
         raise InputError("say what to convert: iso3d models convert FILE --as KIND --out DIR")
+    entry = CATALOGUE.get(c.as_)
+    if entry is not None and entry.kind is None:
+        print(f"{adopt(Path(c.subject), entry, c.out or models_folder() / entry.name)}")
+        return
     out = c.out or models_folder() / Path(c.subject).stem
     with Bars(None) as bars:
         print(f"{make_bundle(Path(c.subject), c.as_, out, c.half, bars.show)}")

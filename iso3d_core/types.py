@@ -105,5 +105,8 @@ class Progress:
     values: dict[str, float] = field(default_factory=dict)
 
 
+STAGES = {"views": (0.0, 0.25), "warm start": (0.25, 0.55), "optimise": (0.55, 0.92), "mesh": (0.92, 1.0)}
+"""From where to where each stage of a generation moves one bar over all of it, roughly by its time."""
+
 OnProgress = Callable[[Progress], None]
 """Called at least once a step. It cancels the work by raising `Cancelled`."""

@@ -42,6 +42,11 @@ class Bundle:
         return str(self.info.get("name", self.folder.name))
 
     @property
+    def family(self) -> str:
+        """Which presets suit it: a key of `config.PRESETS`."""
+        return str(self.info.get("family", self.name))
+
+    @property
     def parts(self) -> list[str]:
         """The networks it holds: subfolders with weights."""
         return sorted(p.name for p in self.folder.iterdir() if p.is_dir() and any(p.glob("*.safetensors")))

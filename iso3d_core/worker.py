@@ -29,11 +29,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from .types import Cancelled, InputError, Progress
+from .types import STAGES, Cancelled, InputError, Progress
 
 PROTOCOL = 1
-SHARES = {"views": (0.0, 0.2), "warm start": (0.2, 0.5), "optimise": (0.5, 0.9), "mesh": (0.9, 1.0)}
 EVENT_SECONDS, PREVIEW_SECONDS, PREVIEW_SIDE = 0.1, 2.0, 128
+GRACE_SECONDS = 1.0  # for the work in hand, once the input has ended
 
 
 @dataclass
@@ -108,8 +108,7 @@ class Worker:
             self.say("error", id=job, message=f"{type(error).__name__}: {error}; the log has more")
 
     def generate(self, request: dict[str, Any], job: str) -> None:
-        from .config import preset
-        from .pipeline import generate
+        from .pipeline import configure, generate
 
         for name in ("image", "out"):
             if not isinstance(request.get(name), str):
@@ -118,7 +117,7 @@ class Worker:
         report = self.reporter(job)
         self.say("started", id=job)
         started = time.monotonic()
-        config = preset(request.get("preset", "default"), request.get("bundle", "tiny"), int(request.get("seed", 0)))
+        config = configure(request.get("preset", "default"), request.get("bundle", "tiny"), int(request.get("seed", 0)))
         prior = self.prior(config.bundle)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -150,10 +149,10 @@ class Worker:
         def report(progress: Progress) -> None:
             self.check(job)
             now = time.monotonic()
-            if progress.stage not in SHARES or (now - said[0] < EVENT_SECONDS and progress.step < progress.total):
+            if progress.stage not in STAGES or (now - said[0] < EVENT_SECONDS and progress.step < progress.total):
                 return
             said[0] = now
-            low, high = SHARES[progress.stage]
+            low, high = STAGES[progress.stage]
             fraction = low + (high - low) * progress.step / max(progress.total, 1)
             shown = None
             if progress.preview is not None and now - drawn[0] > PREVIEW_SECONDS:
@@ -204,7 +203,13 @@ def main(idle: float = 900.0) -> int:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     worker = Worker(protocol, idle)
-    threading.Thread(target=worker.read, args=(sys.stdin,), daemon=True).start()
+
+    def read() -> None:
+        worker.read(sys.stdin)
+        time.sleep(GRACE_SECONDS)  # loading the networks, or torch itself, looks at nothing meanwhile
+        os._exit(3)
+
+    threading.Thread(target=read, daemon=True).start()
     worker.serve()
     return 0
 

@@ -1,5 +1,6 @@
 """The main job on the embedded bundle, in a preset short enough for a test."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from iso3d_core import Cancelled, InputError, Reference, generate, load_referenc
 from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.config import PRESETS, MeshConfig, customise, preset
 from iso3d_core.methods.isotropic3d import optimise, visual_hull
-from iso3d_core.pipeline import UnfamiliarImage
+from iso3d_core.pipeline import UnfamiliarImage, configure
 from iso3d_core.priors.multiview import MultiViewPrior, not_white
 from iso3d_core.weights import find_bundle
 
@@ -49,6 +50,18 @@ def test_every_example_is_an_image_the_loader_takes():
     assert "rocket.png" in names
     for name in names:
         assert load_reference(EXAMPLES / name).rgba.shape == (4, 256, 256)
+
+
+def test_a_bundle_of_another_name_gets_the_presets_of_its_family(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISO3D_HOME", str(tmp_path))
+    for name, family in (("mine", "tiny"), ("large", "isotropic3d")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bundle.json").write_text(json.dumps({"name": name, "family": family}))
+        expected = replace(preset("fast", family, 3), bundle=name)
+        assert configure("fast", name, 3) == expected
+        assert configure("fast", str(tmp_path / name), 3) == replace(expected, bundle=str(tmp_path / name))
+    with pytest.raises(InputError, match="no bundle 'none' here"):
+        configure("fast", "none")
 
 
 @pytest.mark.parametrize("name", list(PRESETS["tiny"]))

@@ -164,6 +164,20 @@ def test_what_cannot_be_downloaded_says_why(tmp_path, hub):
     assert models(tmp_path, "pull", "taesd", "--yes", endpoint=hub).returncode == 0
 
 
+def test_files_that_are_used_as_they_are_can_be_brought_along(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "config.json").write_text("{}")
+    assert_refused(
+        models(tmp_path, "convert", mine, "--as", "taesd"), "mine has no diffusion_pytorch_model.safetensors"
+    )
+    (mine / "diffusion_pytorch_model.safetensors").write_bytes(WEIGHTS)
+    run = models(tmp_path, "convert", mine, "--as", "taesd")
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "taesd" / "taesd" / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
+    assert "intact" in models(tmp_path, "verify", "taesd").stdout
+
+
 def test_converting_needs_a_file_and_a_kind(tmp_path):
     assert_refused(models(tmp_path, "convert", "x.ckpt"), "say what to convert")
     assert_refused(models(tmp_path, "convert", tmp_path / "x.ckpt", "--as", "isotropic3d"), "no such file")

@@ -131,7 +131,7 @@ def isotropic3d(
         },
         (*BUFFERS, *CLIP_TEXT),
         {
-            **_latents(image_size, vae), "guidance_scale": 10.0, "family": "isotropic3d",
+            **_latents(image_size, vae), "guidance_scale": 10.0, "family": "isotropic3d", "quick_vae": "taesd",
             "camera": {"fov_y_deg": 40.0, "distance": 3.0, "world": "mvdream", "angles": "degrees_converted_twice"},
         },
     )  # fmt: skip

@@ -10,6 +10,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..types import InputError, OnProgress
 from ..weights import models_folder, sha256
@@ -51,15 +52,30 @@ def pull(entry: Entry, half: bool = False, on_progress: OnProgress | None = None
     if entry.kind is not None:
         convert(fetched.folder / fetched.source.files[0], entry.kind, out, half, on_progress, source=origin)
     else:
-        part = out.with_name(out.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
+        adopt(fetched.folder, entry, out, origin)
+    shutil.rmtree(waiting, ignore_errors=True)
+    return out
+
+
+def adopt(folder: Path, entry: Entry, out: Path, origin: dict[str, Any] | None = None) -> Path:
+    """Make a bundle of files that are used as they are; raises InputError naming one that ``folder`` lacks."""
+    check_out(out)
+    files = entry.sources[0].files
+    if lacking := [name for name in files if not (folder / name).is_file()]:
+        raise InputError(f"{folder} has no {lacking[0]}; {entry.name} needs a folder with {', '.join(files)}")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
         (part / str(entry.part)).mkdir(parents=True)
-        for file in fetched.source.files:
-            shutil.copy2(fetched.folder / file, part / str(entry.part))
-        write_info(part, out.name, origin)
+        for file in files:
+            shutil.copy2(folder / file, part / str(entry.part))
+        write_info(part, out.name, origin or {"license": entry.license, "description": entry.about})
         shutil.rmtree(out, ignore_errors=True)
         os.replace(part, out)
-    shutil.rmtree(waiting, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
@@ -71,9 +87,10 @@ def fetch(entry: Entry, folder: Path) -> Fetched:
             return _fetch_from(source, folder / source.repository.replace("/", "--"))
         except _Unavailable as reason:
             failures.append(f"{source.repository}: {reason}")
+    mine = f"FILE --as {entry.kind}" if entry.kind else f"FOLDER --as {entry.name}"
     raise InputError(
         f"cannot download {entry.name} ({'; '.join(failures)}); run the command again to go on, or convert a file "
-        f"you already have: iso3d models convert FILE --as {entry.kind or entry.name} --out DIR"
+        f"you already have: iso3d models convert {mine} --out DIR"
     )
 
 
