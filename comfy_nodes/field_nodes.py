@@ -55,8 +55,8 @@ class SdsNerfOptimizer(io.ComfyNode):
         import torch
 
         from ..iso3d_core.config import customise
-        from ..iso3d_core.config import preset as find_preset
         from ..iso3d_core.methods.isotropic3d import optimise
+        from ..iso3d_core.pipeline import configure
         from ..iso3d_core.types import InputError
         from .convert import to_image
         from .host import ready, reporter
@@ -64,7 +64,7 @@ class SdsNerfOptimizer(io.ComfyNode):
         if len(embedding) != 1:
             raise InputError(f"embedding: one at a time, this batch has {len(embedding)}; pick one image")
         config = customise(
-            find_preset(preset, bundle.name, seed), steps or None, resolution or None, guidance or None, warm_start
+            configure(preset, bundle.name, seed), steps or None, resolution or None, guidance or None, warm_start
         )
         prior = ready(bundle)
         stages = ("views", "warm start", "optimise") if config.warm_start and start is None else ("optimise",)

@@ -50,8 +50,7 @@ class Generate3D(io.ComfyNode):
         import torch
 
         from ..iso3d_core.cameras import even_azimuths, orbit
-        from ..iso3d_core.config import preset as find_preset
-        from ..iso3d_core.pipeline import generate
+        from ..iso3d_core.pipeline import configure, generate
         from ..iso3d_core.render.raster import render_mesh
         from .convert import BACKGROUND, mesh_values, references, to_image
         from .host import load_bundle, output_path, ready, relative, reporter
@@ -60,7 +59,7 @@ class Generate3D(io.ComfyNode):
         reference = references(image, mask, mask_shows or BACKGROUND)[0]
         prior = ready(load_bundle(bundle))
         with torch.inference_mode(False), torch.enable_grad():
-            mesh = generate(reference, find_preset(preset, bundle, seed), reporter(), prior=prior)
+            mesh = generate(reference, configure(preset, bundle, seed), reporter(), prior=prior)
         mesh.save(path)
         vertices, faces, more = mesh_values(mesh)
         shown = relative(entry)

@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..iso3d_core.types import InputError, Progress
+from ..iso3d_core.types import STAGES, InputError, Progress
 
-STAGES = {"views": (0.0, 0.25), "warm start": (0.25, 0.55), "optimise": (0.55, 0.92), "mesh": (0.92, 1.0)}
 TICKS, PREVIEW_SECONDS, PREVIEW_PIXELS = 1000, 1.0, 512
 
 

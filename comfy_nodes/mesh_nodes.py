@@ -41,7 +41,7 @@ class SaveMesh(io.ComfyNode):
             node_id="Iso3DSaveMesh",
             display_name="Save Mesh (iso3d)",
             category=CATEGORY,
-            description="Writes a mesh of any node with its texture; the page shows GLB in a 3D view.",
+            description="Writes a mesh of any node with its texture; Preview 3D shows a GLB by its path.",
             search_aliases=["export glb", "save obj", "save stl"],
             is_output_node=True,
             inputs=[

@@ -4,21 +4,16 @@ Run with: pytest -m comfyui  (COMFYUI_DIR names the checkout; default ~/ComfyUI,
 """
 
 import json
-import os
-import shutil
-import socket
-import subprocess
+import re
 import time
 import urllib.error
 import urllib.request
-import uuid
 from pathlib import Path
 
 import pytest
+from comfy_host import ROOT, Server, node
 
 pytestmark = pytest.mark.comfyui
-ROOT = Path(__file__).resolve().parent.parent
-COMFYUI = Path(os.environ.get("COMFYUI_DIR", "~/ComfyUI")).expanduser()
 NODES = {
     "Iso3DLoadBundle", "Iso3DClipImageEmbed", "Iso3DBlendEmbeddings", "Iso3DMultiViewSampler",
     "Iso3DSdsNerfOptimizer", "Iso3DRgnvEnhance", "Iso3DExtractMesh", "Iso3DSaveMesh", "Iso3DLoadMesh",
@@ -26,91 +21,12 @@ NODES = {
 }  # fmt: skip
 
 
-def python():
-    for folder in (".venv", "venv"):
-        if (COMFYUI / folder / "bin" / "python").exists():
-            return COMFYUI / folder / "bin" / "python"
-    return None
-
-
-class Server:
-    """A ComfyUI of its own folders, listening on this machine only."""
-
-    def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder = folder
-        self.log = (folder / "server.log").open("w")
-        for name in ("custom_nodes", "input", "output"):
-            (folder / name).mkdir()
-        (folder / "custom_nodes" / "renamed pack").symlink_to(ROOT)
-        shutil.copy(ROOT / "examples" / "rocket.png", folder / "input")
-        self.process = subprocess.Popen(
-            [python(), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--base-directory",
-             folder], cwd=COMFYUI, stdout=self.log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def ask(self, path, data=None):
-        body = None if data is None else json.dumps(data).encode()
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", body, timeout=30) as answer:
-            text = answer.read()
-            return json.loads(text) if text else None
-
-    def start(self, seconds=180):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            assert self.process.poll() is None, self.text()
-            try:
-                return self.ask("/system_stats")
-            except OSError:
-                time.sleep(0.5)
-        raise TimeoutError(self.text())
-
-    def text(self):
-        return (self.folder / "server.log").read_text()[-6000:]
-
-    def queue(self, graph):
-        return self.ask("/prompt", {"prompt": graph, "client_id": str(uuid.uuid4())})["prompt_id"]
-
-    def wait(self, prompt, seconds=300):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if entry := self.ask(f"/history/{prompt}").get(prompt):
-                return entry
-            time.sleep(0.1)
-        raise TimeoutError(self.text())
-
-    def run(self, graph):
-        entry = self.wait(self.queue(graph))
-        assert entry["status"]["status_str"] == "success", entry["status"]
-        return entry
-
-    def cached(self, entry):
-        """The nodes of a run that were not executed again."""
-        return next(set(body["nodes"]) for kind, body in entry["status"]["messages"] if kind == "execution_cached")
-
-    def error(self, graph):
-        entry = self.wait(self.queue(graph))
-        messages = dict(entry["status"]["messages"])
-        assert "execution_error" in messages, entry["status"]
-        return messages["execution_error"]["exception_message"]
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    if python() is None or not (COMFYUI / "main.py").exists():
-        pytest.skip(f"no ComfyUI with a Python of its own at {COMFYUI}; set COMFYUI_DIR")
     server = Server(tmp_path_factory.mktemp("comfyui"))
     server.start()
     yield server
-    server.process.terminate()
-    server.process.wait(20)
-    server.log.close()
-
-
-def node(kind, **inputs):
-    return {"class_type": kind, "inputs": inputs}
+    server.stop()
 
 
 def graph(seed=0, steps=0, preset="fast"):
@@ -146,6 +62,20 @@ def test_the_pack_loads_quickly_and_every_node_has_tooltips(server):
         for group in ("required", "optional"):
             for key, value in info[name]["input"].get(group, {}).items():
                 assert value[1].get("tooltip"), f"{name}.{key}"
+
+
+def test_the_english_texts_are_those_of_the_nodes(server):
+    info = server.ask("/object_info")
+    for name, texts in json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text()).items():
+        node = info[name]
+        assert (texts["display_name"], texts["description"]) == (node["display_name"], node["description"])
+        inputs = {**node["input"].get("required", {}), **node["input"].get("optional", {})}
+        assert {key: text["tooltip"] for key, text in texts["inputs"].items()} == {
+            key: value[1]["tooltip"] for key, value in inputs.items()
+        }
+        shown = [(text["name"], text["tooltip"]) for text in texts["outputs"].values()]
+        assert shown == list(zip(node["output_name"], node["output_tooltips"], strict=True))
+    assert server.ask("/i18n")["zh"]["nodeDefs"]["Iso3DGenerate3D"]["display_name"]
 
 
 def test_a_graph_from_image_to_mesh_runs_and_is_cached(server):
@@ -208,6 +138,23 @@ def test_interrupting_ends_within_a_second_and_the_next_prompt_works(server):
     assert "execution_interrupted" in dict(entry["status"]["messages"])
     server.ask("/free", {"unload_models": True, "free_memory": True})
     server.run(graph(seed=2))
+
+
+def resident(process):
+    """Memory of a process in MB."""
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        pytest.skip("this system has no /proc to read memory from")
+    return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) / 1e3
+
+
+def test_twenty_prompts_in_a_row_take_no_more_memory(server):
+    used = []
+    for seed in range(100, 120):
+        server.run({k: v for k, v in graph(seed=seed).items() if k not in ("save", "render")})
+        used.append(resident(server.process))
+    early, late = max(used[4:8]), max(used[16:])
+    assert late < early * 1.03 + 10, used
 
 
 def test_bad_graphs_name_the_input_and_write_nothing(server):
