@@ -1,0 +1,18 @@
+"""The add-on's modules without Blender: its __init__ imports bpy, most of the others do not."""
+
+import importlib
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "iso3d_blender_plain"
+
+
+def load(name):
+    """The module blender_addon/<name>.py, in a package whose __init__ is not run."""
+    if PACKAGE not in sys.modules:
+        package = types.ModuleType(PACKAGE)
+        package.__path__ = [str(ROOT / "blender_addon")]
+        sys.modules[PACKAGE] = package
+    return importlib.import_module(f"{PACKAGE}.{name}")
