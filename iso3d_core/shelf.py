@@ -18,12 +18,12 @@ def show(_: Models) -> None:
     here = list(bundles())
     for bundle in here:
         parts, size = ", ".join(bundle.parts), bundle.size_bytes / 1e6
-        print(f"{bundle.name:14s} {parts:32s} {size:9.1f} MB  {_license(bundle)}  {bundle.folder}")
+        print(f"{bundle.name:14s} {parts:38s} {size:9.1f} MB  {_license(bundle)}  {bundle.folder}")
     names = {bundle.folder.name for bundle in here}
     for entry in CATALOGUE.values():
         if entry.name not in names:
             how = f"not here: iso3d models pull {entry.name}"
-            print(f"{entry.name:14s} {how:32s} {entry.gigabytes * 1e3:9.1f} MB  {entry.license}")
+            print(f"{entry.name:14s} {how:38s} {entry.gigabytes * 1e3:9.1f} MB  {entry.license}")
 
 
 def _license(bundle: Bundle) -> str:

@@ -72,8 +72,10 @@ def run_clip(options: TrainOptions) -> None:
     data = clip_part.ReferenceSet(views, load_thumbs(options.work, views), tokenizer)
     model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
     if options.start is not None:
-        found = load_file(find_bundle(options.start).part("clip") / "open_clip_model.safetensors")
-        take_over(model.clip, found)
+        bundle = find_bundle(options.start)
+        take_over(model.clip, load_file(bundle.part("clip") / "open_clip_model.safetensors"))
+        if (bundle.folder / "sketch").is_dir():
+            take_over(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
     torch.save(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
     _finish(folder, model.state_dict(), {**report, **started_from(options, "clip")})
