@@ -29,9 +29,9 @@ def node(kind, **inputs):
 
 
 class Server:
-    """The pack lies in it under another name, with a space; the example images are in its input folder."""
+    """The pack lies in it under the name ``pack``; the example images are in its input folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, pack="renamed pack"):
         if python() is None or not (COMFYUI / "main.py").exists():
             pytest.skip(f"no ComfyUI with a Python of its own at {COMFYUI}; set COMFYUI_DIR")
         with socket.socket() as free:
@@ -41,12 +41,14 @@ class Server:
         self.log = (folder / "server.log").open("w")
         for name in ("custom_nodes", "input", "output"):
             (folder / name).mkdir()
-        (folder / "custom_nodes" / "renamed pack").symlink_to(ROOT)
+        (folder / "custom_nodes" / pack).symlink_to(ROOT)
         for image in (ROOT / "examples").glob("*.png"):
             shutil.copy(image, folder / "input")
         settings = folder / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True)
-        settings.write_text('{"Comfy.TutorialCompleted": true}')  # no templates in front of the graph
+        # No templates in front of the graph, no map and no figures over it.
+        hidden = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+        settings.write_text(json.dumps(hidden))
         self.process = subprocess.Popen(
             [python(), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--base-directory",
              folder], cwd=COMFYUI, stdout=self.log, stderr=subprocess.STDOUT,
