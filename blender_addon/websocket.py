@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import os
 import socket
-import ssl
 import struct
 import time
 
@@ -27,6 +26,8 @@ class WebSocket:
         self._kind = TEXT
         try:
             if secure:
+                import ssl  # not every Blender's Python has it
+
                 self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
             self._shake_hands(f"{host}:{port}", path)
         except BaseException:
