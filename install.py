@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import sys
+import tomllib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,10 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
         "--blender", metavar="DIR", type=Path, help="write the zip of the Blender add-on into this folder"
     )
     choice.add_argument("--build-addon", metavar="OUT.zip", type=Path, help="write the zip of the Blender add-on here")
+    choice.add_argument(
+        "--addon-repository", metavar="DIR", type=Path,
+        help="write the zip and an index.json there: served as a folder, a repository for Blender 4.2 and later",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     try:
         if arguments.comfyui:
@@ -56,6 +61,8 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
                 raise InstallError(f"There is no folder {str(arguments.blender)!r}; create it or give another.")
             out = build_addon(root, arguments.blender / f"{ADDON_NAME}.zip")
             print(f"Wrote {out}; in Blender choose Edit > Preferences > Add-ons > Install from Disk and pick it.")
+        elif arguments.addon_repository:
+            print(f"Wrote {build_repository(root, arguments.addon_repository)} and the zip beside it.")
         elif arguments.build_addon:
             print(f"Wrote {build_addon(root, arguments.build_addon)}.")
         else:
@@ -173,6 +180,28 @@ def build_addon(root: Path, out: Path) -> Path:
             f"{str(out)!r} cannot be written ({error.strerror}); give a path in a folder of yours."
         ) from error
     return out
+
+
+def build_repository(root: Path, folder: Path) -> Path:
+    """Write the add-on's zip and the index by which Blender 4.2 and later finds it, as its own tool would.
+
+    Returns the index. Raises InstallError where there is nothing to pack or ``folder`` cannot be written.
+    """
+    manifest = root / "blender_addon" / "blender_manifest.toml"
+    if not manifest.is_file():
+        raise InstallError(f"There is no {str(manifest)!r}; get the whole pack, then try again.")
+    entry = tomllib.loads(manifest.read_text(encoding="utf-8"))
+    if not folder.is_dir():
+        raise InstallError(f"There is no folder {str(folder)!r}; create it or give another.")
+    archive = build_addon(root, folder / f"{ADDON_NAME}-{entry['version']}.zip")
+    entry["archive_url"] = f"./{archive.name}"
+    entry["archive_size"] = archive.stat().st_size
+    entry["archive_hash"] = f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
+    index = folder / "index.json"
+    part = index.with_name(index.name + ".part")
+    part.write_text(json.dumps({"version": "v1", "blocklist": [], "data": [entry]}, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, index)
+    return index
 
 
 def _requirements(root: Path) -> list[str]:

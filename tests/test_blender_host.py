@@ -299,12 +299,13 @@ def test_blenders_own_validator_accepts_the_zip_and_makes_a_repository(addon, tm
     python = BPY_PYTHON or sys.executable
     done = subprocess.run([python, tool, "validate", addon], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    shutil.copy(addon, tmp_path)
+    subprocess.run([sys.executable, ROOT / "install.py", "--addon-repository", tmp_path], check=True)
+    ours = json.loads((tmp_path / "index.json").read_text())
     command = [python, tool, "server-generate", "--repo-dir", tmp_path, "--html"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    index = json.loads((tmp_path / "index.json").read_text())
-    assert [entry["id"] for entry in index["data"]] == ["iso3d_blender"]
+    assert json.loads((tmp_path / "index.json").read_text()) == ours
+    assert [entry["id"] for entry in ours["data"]] == ["iso3d_blender"]
     assert (tmp_path / "index.html").exists()
 
 

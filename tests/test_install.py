@@ -179,6 +179,18 @@ def test_blender_gets_the_zip_in_its_folder(install, pack, tmp_path, capsys):
     assert install.main(["--blender", str(tmp_path / "nowhere")], root=pack) == 2
 
 
+def test_a_repository_is_a_zip_and_its_index(install, pack, tmp_path, capsys):
+    assert install.main(["--addon-repository", str(tmp_path)], root=pack) == 2
+    assert "blender_manifest.toml" in capsys.readouterr().err
+    (pack / "blender_addon" / "blender_manifest.toml").write_text('id = "iso3d_blender"\nversion = "0.1.0"\n')
+    assert install.main(["--addon-repository", str(tmp_path)], root=pack) == 0
+    (entry,) = json.loads((tmp_path / "index.json").read_text())["data"]
+    archive = (tmp_path / entry["archive_url"]).read_bytes()
+    assert entry["archive_hash"] == "sha256:" + hashlib.sha256(archive).hexdigest()
+    assert entry["archive_size"] == len(archive)
+    assert install.main(["--addon-repository", str(tmp_path / "nowhere")], root=pack) == 2
+
+
 def test_no_addon_is_one_sentence(install, pack, tmp_path, capsys):
     for path in ("__init__.py", "icons/logo.png"):
         (pack / "blender_addon" / path).unlink()
