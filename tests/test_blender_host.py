@@ -111,7 +111,8 @@ def environment(folder):
         Path(path).mkdir(parents=True, exist_ok=True)
     return {
         # A Blender that uses the system's Python would take the standard library of another one first on PATH.
-        **os.environ, **own, "PATH": "/usr/bin:/bin:" + os.environ["PATH"], "FAKE_PYTHON": str(fake), "REAL_PYTHON": WORKER_PYTHON, "TEST_IMAGE": str(picture),
+        **os.environ, **own, "PATH": "/usr/bin:/bin:" + os.environ["PATH"],
+        "FAKE_PYTHON": str(fake), "REAL_PYTHON": WORKER_PYTHON, "TEST_IMAGE": str(picture),
         "TEST_GLB": str(plain), "PLAIN_GLB": str(plain), "COLORED_GLB": str(colored),
     }  # fmt: skip
 

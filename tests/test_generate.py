@@ -14,7 +14,8 @@ from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.config import PRESETS, MeshConfig, customise, preset
 from iso3d_core.methods.isotropic3d import optimise, visual_hull
 from iso3d_core.pipeline import UnfamiliarImage, configure
-from iso3d_core.priors.multiview import MultiViewPrior, not_white
+from iso3d_core.priors.base import not_white
+from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.weights import find_bundle
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

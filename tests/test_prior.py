@@ -5,7 +5,8 @@ from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.priors.attention import FoldViews, fold_views, guess_views, predict
-from iso3d_core.priors.multiview import MultiViewPrior, load_quick_vae, not_white
+from iso3d_core.priors.base import load_quick_vae, not_white
+from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.priors.sketch import Sketch
 from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
 from iso3d_core.train.loop import take_over
