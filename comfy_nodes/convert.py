@@ -61,6 +61,21 @@ def references(
     return found
 
 
+def from_image(image: Tensor) -> Tensor:
+    """IMAGE [V, H, W, 3] -> [V, 3, H, W] on the CPU, in [0, 1]."""
+    return image[..., :3].float().clamp(0, 1).permute(0, 3, 1, 2).cpu().contiguous()
+
+
+def resize_masks(mask: Tensor, views: Tensor) -> Tensor:
+    """MASK [V, h, w], 1 on the object -> [V, 1, H, W] as the views [V, 3, H, W] are; raises InputError where their
+    numbers differ."""
+    mask = mask.float().cpu().reshape(-1, 1, *mask.shape[-2:])
+    if len(mask) not in (1, len(views)):
+        raise InputError(f"masks: {len(mask)} of them do not fit {len(views)} views; connect one a view")
+    mask = torch.nn.functional.interpolate(mask, views.shape[-2:], mode="bilinear", antialias=True)
+    return mask.clamp(0, 1).expand(len(views), -1, -1, -1)
+
+
 def to_image(views: Tensor) -> Tensor:
     """[V, 3, H, W] -> IMAGE [V, H, W, 3] on the CPU, in [0, 1]."""
     return views.detach().float().clamp(0, 1).permute(0, 2, 3, 1).cpu().contiguous()

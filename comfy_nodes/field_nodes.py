@@ -40,17 +40,31 @@ class SdsNerfOptimizer(io.ComfyNode):
                     "warm_start", default=True, tooltip="Fit sampled views first; off is pure SDS, the paper's way"
                 ),
                 FIELD.Input("start", optional=True, tooltip="A field to go on from, instead of a warm start"),
+                io.Image.Input(
+                    "views", optional=True,
+                    tooltip="Views to fit in the warm start instead of sampling some: evenly around the object",
+                ),
+                io.Mask.Input("view_masks", optional=True, tooltip="White on the object, one a view"),
+                io.Float.Input(
+                    "view_elevation", default=15.0, min=-80.0, max=80.0, step=1.0, optional=True,
+                    tooltip="Of those views, as Multi-View Sampler was told; degrees",
+                ),
+                io.Float.Input(
+                    "view_start_azimuth", default=0.0, min=-360.0, max=360.0, step=1.0, optional=True,
+                    tooltip="Of the first of those views; degrees",
+                ),
             ],
             outputs=[
                 FIELD.Output(display_name="field", tooltip="For Extract Mesh and Render Views"),
                 io.Image.Output(display_name="preview", tooltip="Four views of the field"),
             ],
-        )
+        )  # fmt: skip
 
     @classmethod
     def execute(
         cls, bundle: Any, embedding: Any, preset: str, steps: int, resolution: int, guidance: float, seed: int,
-        warm_start: bool, start: Any = None,
+        warm_start: bool, start: Any = None, views: Any = None, view_masks: Any = None, view_elevation: float = 15.0,
+        view_start_azimuth: float = 0.0,
     ) -> Any:  # fmt: skip
         import torch
 
@@ -67,12 +81,33 @@ class SdsNerfOptimizer(io.ComfyNode):
             configure(preset, bundle.name, seed), steps or None, resolution or None, guidance or None, warm_start
         )
         prior = ready(bundle)
-        stages = ("views", "warm start", "optimise") if config.warm_start and start is None else ("optimise",)
+        stages: tuple[str, ...] = ("optimise",)
+        if config.warm_start and start is None:
+            stages = ("views", "warm start", "optimise") if views is None else ("warm start", "optimise")
         with torch.inference_mode(False), torch.enable_grad():
+            given = None
+            if views is not None:
+                given = around(prior, views.clone(), view_masks, view_elevation, view_start_azimuth)
             scene = optimise(
-                prior, embedding.clone(), config, reporter(stages), start=None if start is None else start.scene
+                prior, embedding.clone(), config, reporter(stages), None, None if start is None else start.scene, given
             )
         return io.NodeOutput(FieldValue(scene.cpu(), config), to_image(scene.preview(256)))
+
+
+def around(prior: Any, image: Any, mask: Any, elevation: float, start_azimuth: float) -> tuple[Any, Any, Any]:
+    """IMAGE and MASK batches of evenly spread views -> cameras, views, masks as the optimiser takes them."""
+    from ..iso3d_core.cameras import even_azimuths
+    from ..iso3d_core.methods.isotropic3d import bundle_orbit
+    from ..iso3d_core.priors.base import not_white
+    from ..iso3d_core.types import InputError
+    from .convert import check_image, from_image, resize_masks
+
+    views = from_image(check_image(image, "views"))
+    if views.shape[-1] != views.shape[-2]:
+        raise InputError(f"views: they must be square, these are {views.shape[-1]} x {views.shape[-2]} pixels")
+    masks = not_white(views) if mask is None else resize_masks(mask.clone(), views)
+    cameras = bundle_orbit(prior, even_azimuths(len(views), start_azimuth), elevation)
+    return cameras.to(prior.device), views.to(prior.device), masks.to(prior.device)
 
 
 class ExtractMesh(io.ComfyNode):

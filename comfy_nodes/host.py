@@ -21,7 +21,7 @@ class BundleValue:
     """A loaded bundle on a socket: its prior, and ``patcher``, by which ComfyUI moves it to and from the device."""
 
     name: str
-    prior: Any  # iso3d_core's MultiViewPrior
+    prior: Any  # iso3d_core's MultiViewPrior or DepthPrior
     patcher: Any
 
 
@@ -34,19 +34,28 @@ class Networks(nn.Module):
 
 
 def load_bundle(name: str) -> BundleValue:
-    """Read a bundle by name, in the arithmetic that suits the device it will run on.
+    """Read a bundle by name, in the arithmetic that suits the device it will run on."""
+    from ..iso3d_core.priors.multiview import MultiViewPrior
 
-    The host runs nodes in inference mode; weights made there could never take part in an optimisation.
-    """
+    return _managed(name, MultiViewPrior.load)
+
+
+def load_depth_bundle(name: str) -> BundleValue:
+    """As `load_bundle`, its depth-conditioned prior."""
+    from ..iso3d_core.priors.depth import DepthPrior
+
+    return _managed(name, DepthPrior.load)
+
+
+def _managed(name: str, load: Callable[[str, str], Any]) -> BundleValue:
+    """The host runs nodes in inference mode; weights made there could never take part in an optimisation."""
     import comfy.model_management as memory
     import torch
     from comfy.model_patcher import ModelPatcher
 
-    from ..iso3d_core.priors.multiview import MultiViewPrior
-
     device = memory.get_torch_device()
     with torch.inference_mode(False):
-        prior = MultiViewPrior.load(name, str(device))
+        prior = load(name, str(device))
     return BundleValue(name, prior, ModelPatcher(Networks(prior), device, memory.unet_offload_device()))
 
 
@@ -90,14 +99,15 @@ def reporter(stages: tuple[str, ...] = tuple(STAGES)) -> Callable[[Progress], No
     import comfy.utils
 
     bar = comfy.utils.ProgressBar(TICKS)
-    first, last = STAGES[stages[0]][0], STAGES[stages[-1]][1]
+    shares = STAGES if stages[0] in STAGES else {stages[0]: (0.0, 1.0)}
+    first, last = shares[stages[0]][0], shares[stages[-1]][1]
     shown = [0.0]
 
     def report(progress: Progress) -> None:
         check_interrupt()
-        if progress.stage not in STAGES:
+        if progress.stage not in shares:
             return
-        low, high = STAGES[progress.stage]
+        low, high = shares[progress.stage]
         at = low + (high - low) * progress.step / max(progress.total, 1)
         preview = None
         if progress.preview is not None and time.monotonic() - shown[0] > PREVIEW_SECONDS:

@@ -1,4 +1,4 @@
-"""Multi-View Sampler, RGNV Enhance, Render Views."""
+"""Multi-View Sampler and Render Views."""
 
 from __future__ import annotations
 
@@ -73,37 +73,6 @@ class MultiViewSampler(io.ComfyNode):
         return io.NodeOutput(to_image(torch.cat(images)), to_mask(torch.cat(masks)), infos * len(images))
 
 
-class RgnvEnhance(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> Any:
-        return schema(
-            node_id="Iso3DRgnvEnhance",
-            display_name="RGNV Enhance (iso3d)",
-            category=CATEGORY,
-            description="HiFi-123: carries the reference's texture to coarse views of any node.",
-            search_aliases=["hifi-123", "texture transfer", "refine views"],
-            inputs=[
-                io.Image.Input("reference", tooltip="The sharp image whose texture is wanted"),
-                io.Image.Input("coarse", tooltip="Views of the same object, from any node"),
-                io.Mask.Input("mask", optional=True, tooltip="The reference's subject"),
-                io.Image.Input("depth", optional=True, tooltip="Depth of the coarse views, bright is near"),
-                io.Float.Input(
-                    "strength", default=0.6, min=0.0, max=1.0, step=0.05, tooltip="How far to depart from the views"
-                ),
-            ],
-            outputs=[io.Image.Output(display_name="images", tooltip="The views with the reference's texture")],
-        )
-
-    @classmethod
-    def execute(cls, **_: Any) -> Any:
-        from ..iso3d_core.types import InputError
-
-        raise InputError(
-            "RGNV needs the depth-conditioned prior, which this version of iso3d does not have yet; "
-            "remove the node, or update the pack"
-        )
-
-
 class RenderViews(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -145,8 +114,8 @@ class RenderViews(io.ComfyNode):
         import torch
 
         from ..iso3d_core.cameras import even_azimuths, orbit
-        from ..iso3d_core.files import fit_into_ball
         from ..iso3d_core.mesh.export import load_mesh
+        from ..iso3d_core.mesh.placing import fit_into_ball
         from ..iso3d_core.render.raster import render_mesh
         from ..iso3d_core.types import InputError, Progress
         from . import convert
@@ -185,4 +154,4 @@ class RenderViews(io.ComfyNode):
         return io.NodeOutput(convert.to_image(rgb), convert.to_mask(mask), infos)
 
 
-NODES = [MultiViewSampler, RgnvEnhance, RenderViews]
+NODES = [MultiViewSampler, RenderViews]

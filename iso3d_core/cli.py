@@ -1,4 +1,4 @@
-"""The command line: `iso3d generate | views | render | eval | models | doctor | train`."""
+"""The command line: `iso3d generate | views | enhance | render | eval | models | doctor | train`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 
 from .bars import Bars
-from .commands import COMMANDS, Doctor, Evaluate, Generate, Models, Render, Train, Views
+from .commands import COMMANDS, Doctor, Enhance, Evaluate, Generate, Models, Render, Train, Views
 from .types import Cancelled, InputError, Progress
 
 OK, BAD_INPUT, CANCELLED = 0, 2, 130
@@ -102,11 +102,40 @@ def run_views(c: Views) -> int:
     return OK
 
 
+def run_enhance(c: Enhance) -> int:
+    import torch
+
+    from . import files, rgnv
+    from .images import load_reference, load_view
+    from .priors.depth import DepthPrior
+
+    targets = files.enhanced_paths(list(c.coarse), c.out)
+    reference = load_reference(c.reference)
+    views = [load_view(path) for path in c.coarse]
+    depths = None
+    if c.depth is not None:
+        depths = [load_view(c.depth / path.name, "none")[0].mean(dim=0, keepdim=True) for path in c.coarse]
+    files.check_writable(targets[0])
+    prior = DepthPrior.load(c.bundle, c.device)
+    size = (prior.info["image_size"],) * 2
+    small = lambda images: torch.cat([rgnv.resize(image[None], size) for image in images])  # noqa: E731
+    with Bars(None) as bars:
+        out = rgnv.enhance(
+            prior, reference, small([rgb for rgb, _ in views]), small([mask for _, mask in views]),
+            None if depths is None else small(depths), c.strength, c.steps, c.prompt, c.guidance, None, bars.show,
+        )  # fmt: skip
+    for image, target in zip(out, targets, strict=True):
+        files.write_sheet(image[None], target)
+    print(f"{c.out}  {len(targets)} views of {size[0]} px")
+    return OK
+
+
 def run_render(c: Render) -> int:
     from . import files
     from .cameras import even_azimuths, orbit
     from .fields.scene import SUFFIX, Scene
     from .mesh.export import load_mesh
+    from .mesh.placing import fit_into_ball
     from .render.raster import STYLES, render_mesh
 
     if c.style not in STYLES:
@@ -121,7 +150,7 @@ def run_render(c: Render) -> int:
         scene = Scene.load(c.mesh)
         draw = lambda camera: scene.view(camera, c.size, c.style)[0]  # noqa: E731
     else:
-        mesh = files.fit_into_ball(load_mesh(c.mesh))
+        mesh = fit_into_ball(load_mesh(c.mesh))
         background = None if c.transparent else (1.0, 1.0, 1.0)
         draw = lambda camera: render_mesh(mesh, camera, c.size, c.style, background)[0]  # noqa: E731
     frames = []
@@ -194,8 +223,8 @@ def run_train(c: Train) -> int:
 
 
 RUN: dict[type, Callable[[Any], int]] = {
-    Generate: run_generate, Views: run_views, Render: run_render, Evaluate: run_eval, Models: run_models,
-    Doctor: run_doctor, Train: run_train,
+    Generate: run_generate, Views: run_views, Enhance: run_enhance, Render: run_render, Evaluate: run_eval,
+    Models: run_models, Doctor: run_doctor, Train: run_train,
 }  # fmt: skip
 
 

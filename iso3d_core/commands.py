@@ -56,6 +56,27 @@ class Views:
 
 
 @dataclass(frozen=True)
+class Enhance:
+    """Carry the reference's texture to coarse views of the same object (HiFi-123's RGNV)."""
+
+    reference: Positional[Path]
+    coarse: Positional[tuple[Path, ...]]
+    """Views of the object, by any means."""
+    out: Out
+    """Folder; the enhanced views keep their names, as PNG."""
+    depth: Path | None = None
+    """Folder with a depth image of each view under the same name, bright is near; without it the mask is flat depth."""
+    strength: float = 0.6
+    """0 to 1: more is nearer to the reference's texture and may change the shape."""
+    steps: int = 20
+    prompt: str = ""
+    guidance: float | None = None
+    """Classifier-free guidance scale where there is a prompt; the bundle's own by default."""
+    bundle: str = "tiny"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class Render:
     """Render a turntable of a mesh or field: PNG frames in a folder, or one animated .webp or .gif, or a .png sheet."""
 
@@ -125,6 +146,7 @@ class Train(TrainOptions):
 COMMANDS: dict[str, Callable[..., Any]] = {
     "generate": Generate,
     "views": Views,
+    "enhance": Enhance,
     "render": Render,
     "eval": Evaluate,
     "models": Models,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .types import InputError, Mesh
+from .types import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +33,18 @@ def output_paths(images: list[Path], out: Path) -> list[Path]:
         raise InputError(
             f"several images would be written to {', '.join(sorted(twice))}; rename them or run them apart"
         )
+    return targets
+
+
+def enhanced_paths(coarse: list[Path], out: Path) -> list[Path]:
+    """<folder>/<name> of each view, as PNG; raises InputError for a file as output or views that share a name."""
+    if out.suffix and not out.is_dir():
+        raise InputError(f"enhanced views go into a folder; name one with --out, not the file {out}")
+    targets = [out / f"{path.stem}.png" for path in coarse]
+    if twice := {target.name for target in targets if targets.count(target) > 1}:
+        raise InputError(f"several views would be written to {', '.join(sorted(twice))}; rename them")
+    if any(target.resolve() == path.resolve() for target, path in zip(targets, coarse, strict=True)):
+        raise InputError(f"{out} is where the coarse views are; choose another folder, they would be overwritten")
     return targets
 
 
@@ -111,10 +122,3 @@ def _save(path: Path, write: Any) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another output") from None
-
-
-def fit_into_ball(mesh: Mesh) -> Mesh:
-    """The mesh moved and scaled into the ball of radius 0.95, where the turntable's cameras look."""
-    center = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
-    radius = np.linalg.norm(mesh.vertices - center, axis=1).max()
-    return replace(mesh, vertices=((mesh.vertices - center) * (0.95 / max(radius, 1e-9))).astype(np.float32))

@@ -107,6 +107,19 @@ def _fit_parity(length: float, size: int) -> int:
     return min(size, max(2 - odd, 2 * round((length - odd) / 2) + odd))
 
 
+def load_view(path: str | os.PathLike[str], matting: str = "auto") -> tuple[Tensor, Tensor]:
+    """A view of an object as it is, not cropped: rgb [3, H, W] on white and the object's mask [1, H, W], in [0, 1].
+
+    Raises InputError for anything that is not a usable image.
+    """
+    import torch
+
+    path = Path(path)
+    label = f"The image {path.name!r}"
+    rgba = torch.from_numpy(_cut_out(_read_file(path, label, 2048), label, matting)).permute(2, 0, 1).float()
+    return rgba[:3] * rgba[3:] + 1 - rgba[3:], rgba[3:]
+
+
 def _bounds(alpha: np.ndarray) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) of the visible part, ends exclusive."""
     mask = alpha > VISIBLE

@@ -15,9 +15,20 @@ from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.checkpoints.convert import convert, read_state
-from iso3d_core.checkpoints.layouts import MULTIVIEW_UNET, SD_UNET, SD_VAE, ZERO123_UNET, isotropic3d, zero123
+from iso3d_core.checkpoints.layouts import (
+    DEPTH_UNET,
+    MULTIVIEW_UNET,
+    SD_UNET,
+    SD_VAE,
+    ZERO123_UNET,
+    isotropic3d,
+    stable_diffusion_2,
+    zero123,
+)
 from iso3d_core.priors.attention import predict
 from iso3d_core.priors.clip import image_tensor
+from iso3d_core.priors.depth import INJECTED, DepthPrior
+from iso3d_core.priors.injection import share_attention
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.types import InputError, Reference
 
@@ -189,6 +200,53 @@ def test_zero123_concatenates_and_projects(tmp_path):
     stored = load_file(out / "cc_projection" / "model.safetensors")
     assert torch.equal(stored["weight"], projection.weight.detach())
     assert torch.equal(stored["bias"], projection.bias.detach())
+
+
+def test_stable_diffusion_2_depth_reads_depth_and_the_penultimate_words(tmp_path):
+    torch.manual_seed(0)
+    unet = stirred(ldm.UNet((32, 64), 1, (True, False), (2, 4), 16, inputs=5), 1)
+    text = {**CLIP, "text_cfg": {**CLIP["text_cfg"], "layers": 3}}
+    clip = stirred(open_clip.model.CLIP(**text), 2)
+    words = {key: value for key, value in clip.state_dict().items() if not key.startswith("visual.")}
+    state = {
+        **prefixed("model.diffusion_model.", unet), **prefixed("first_stage_model.", ldm.Vae((32, 64), 1)),
+        **{"cond_stage_model.model." + key: value for key, value in words.items()},
+        "depth_model.model.scratch": torch.zeros(1),
+    }  # fmt: skip
+    save_file(state, tmp_path / "depth.safetensors")
+    layout = stable_diffusion_2("depth", {**DEPTH_UNET, **SMALL}, VAE, text)
+    out = convert(tmp_path / "depth.safetensors", "sd-depth", tmp_path / "depth", layout=layout)
+    info = json.loads((out / "bundle.json").read_text())
+    (out / "bundle.json").write_text(json.dumps({**info, "latent_size": 8, "image_size": 16}))
+    prior = DepthPrior.load(out, "cpu", "float32")
+
+    prior.text.tokenizer = lambda texts: torch.tensor([[1, 5, 9, 0, 0, 0], [1, 9, 0, 0, 0, 0]])[: len(texts)]
+    with torch.no_grad():
+        x = clip.token_embedding(prior.text.tokenizer([1, 2])) + clip.positional_embedding
+        for block in clip.transformer.resblocks[:-1]:
+            x = block(x, attn_mask=clip.attn_mask)
+        context = clip.ln_final(x)
+        torch.testing.assert_close(prior.text(["", "a"]), context)
+        z, depth = random(3, 4, 8, 8), random(3, 1, 8, 8, seed=1).sigmoid()
+        depth = (depth - depth.amin(dim=(1, 2, 3), keepdim=True)) / (
+            depth.amax(dim=(1, 2, 3), keepdim=True) - depth.amin(dim=(1, 2, 3), keepdim=True) + 1e-3
+        ) * 2 - 1
+        inputs = torch.cat([z, depth], dim=1)
+        without, given = (unet(inputs, torch.full((3,), 400), row.expand(3, -1, -1)) for row in context[:, None])
+    found = prior.predict_noise(z, 400, prior.condition(random(3, 1, 8, 8, seed=1).sigmoid(), ("", "a")), 5.0)
+    torch.testing.assert_close(found, without + 5 * (given - without), atol=1e-3, rtol=1e-4)
+
+
+def test_the_injected_layers_are_the_last_four_of_stable_diffusion():
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**DEPTH_UNET)
+    share_attention(unet, INJECTED)
+    taking = [name for name, processor in unet.attn_processors.items() if processor.injected and "attn1" in name]
+    assert [name.partition(".transformer")[0] for name in taking] == [
+        "up_blocks.2.attentions.2", "up_blocks.3.attentions.0", "up_blocks.3.attentions.1", "up_blocks.3.attentions.2",
+    ]  # fmt: skip
 
 
 def test_a_bundle_says_where_it_comes_from_and_is_checked(checkpoint, tmp_path):

@@ -94,6 +94,10 @@ def _clip_files(config: dict[str, Any], via: int | None) -> dict[str, Any]:
     }
 
 
+def _text_files(config: dict[str, Any]) -> dict[str, Any]:
+    return {"open_clip_config.json": {"model_cfg": config, "skip_last": 1}}
+
+
 def _image_tower(config: dict[str, Any], via: int | None) -> Part:
     return Part("cond_stage_model.model.visual.", "image_tower", config, _clip_files(config, via))
 
@@ -163,7 +167,7 @@ def stable_diffusion_2(
         {
             part: _unet(unet),
             "vae": Part("first_stage_model.", "vae", vae),
-            "text": Part("cond_stage_model.model.", "text_tower", clip, _clip_files(clip, None)),
+            "text": Part("cond_stage_model.model.", "text_tower", clip, _text_files(clip)),
         },
         (*BUFFERS, "cond_stage_model.model.logit_scale", "cond_stage_model.model.attn_mask", "depth_model."),
         {**_latents(512, vae), "guidance_scale": 7.5, "family": part},

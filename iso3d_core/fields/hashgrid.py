@@ -21,8 +21,8 @@ class HashGridField(nn.Module):
         rows = table_rows(self.levels)
         self.table = nn.Parameter((torch.rand(rows, config.features, generator=generator) * 2 - 1) * 1e-4)
         width = config.levels * config.features
-        self.density_mlp = _mlp(width, config.hidden, 1, generator)
-        self.color_mlp = _mlp(width, config.hidden, 3, generator)
+        self.density_mlp = make_mlp(width, config.hidden, 1, generator)
+        self.color_mlp = make_mlp(width, config.hidden, 3, generator)
 
     def features(self, points: Tensor) -> Tensor:
         """World points [N, 3] -> encoding [N, levels * features]."""
@@ -59,7 +59,8 @@ class HashGridField(nn.Module):
         return [{"params": [self.table], "lr": learning_rate_grid}, {"params": mlps, "lr": learning_rate_mlp}]
 
 
-def _mlp(width: int, hidden: int, out: int, generator: torch.Generator) -> nn.Sequential:
+def make_mlp(width: int, hidden: int, out: int, generator: torch.Generator) -> nn.Sequential:
+    """One hidden layer with ReLU, torch's own initialisation drawn from ``generator``, biases zero."""
     first, last = nn.Linear(width, hidden), nn.Linear(hidden, out)
     with torch.no_grad():
         for layer in (first, last):

@@ -32,15 +32,17 @@ def optimise(
     on_progress: OnProgress | None = None,
     checkpoints: Checkpoints | None = None,
     start: Scene | None = None,
+    given: tuple[Cameras, Tensor, Tensor] | None = None,
 ) -> Scene:
     """embedding [1, 1, D] -> an optimised scene: an optional warm start on sampled views, then SDS.
 
     start : a scene to go on from instead of the warm start; it is copied, not changed
+    given : views to take for the warm start instead of sampling some, as `sample_sheets` returns them
     """
     scene = copy.deepcopy(start) if start is not None else Scene(config.field, config.render, config.seed)
     scene = scene.to(prior.device)
     if config.warm_start is not None and start is None:
-        cameras, views, masks = sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
+        cameras, views, masks = given or sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
         warm = photometric_objective(scene, cameras, views, masks, config)
         fit(
             scene, parameter_groups(scene, config.warm_start), warm, config.warm_start.steps, config.seed, "warm start",

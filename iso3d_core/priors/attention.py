@@ -48,14 +48,24 @@ class FoldViews:
         else:
             folded, context = hidden_states, encoder_hidden_states
 
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [b, heads, tokens, c / heads]
-
-        out = F.scaled_dot_product_attention(
-            heads(attn.to_q(folded)), heads(attn.to_k(context)), heads(attn.to_v(context))
-        )
-        out = attn.to_out[0](out.transpose(1, 2).flatten(-2))
+        out = attend(attn, folded, attn.to_k(context), attn.to_v(context))
         return out.reshape(batch, tokens, -1)
+
+
+def attend(attn: Any, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of hidden_states [B, L, C] to key and value [B, K, C], with ``attn``'s heads and output layer."""
+
+    def heads(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, heads, tokens, C / heads]
+
+    query, key, value = heads(attn.to_q(hidden_states)), heads(key), heads(value)
+    if query.requires_grad and query.device.type == "cpu":
+        # The fused one's backward pass takes several times as long there.
+        weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(dim=-1)
+        out = weights.to(value.dtype) @ value
+    else:
+        out = F.scaled_dot_product_attention(query, key, value)
+    return attn.to_out[0](out.transpose(1, 2).flatten(-2))
 
 
 def fold_views(unet: Any) -> FoldViews:

@@ -145,3 +145,40 @@ def load_tokenizer(folder: Path) -> WordTokenizer:
     """The bundle's own word tokenizer (``clip/vocabulary.json``)."""
     stored = json.loads((folder / "vocabulary.json").read_text())
     return WordTokenizer(stored["words"], stored["context_length"])
+
+
+class ClipText(nn.Module):
+    """A bundle's text tower as Stable Diffusion uses it: a vector for each token, not one for the text.
+
+    Takes the words of ``vocabulary.json`` where the folder has one, else CLIP's own byte pairs. "skip_last" in the
+    config leaves out that many of the last layers (Stable Diffusion 2 reads the penultimate one).
+    """
+
+    def __init__(self, clip: Any, tokenizer: Any, skip_last: int = 0) -> None:
+        super().__init__()
+        self.clip, self.tokenizer, self.skip_last = clip, tokenizer, skip_last
+        self.requires_grad_(False).eval()
+
+    @staticmethod
+    def load(folder: Path) -> ClipText:
+        """Raises OSError, KeyError or RuntimeError where files are missing or do not fit."""
+        stored = json.loads((folder / "open_clip_config.json").read_text())
+        clip = make_clip(stored["model_cfg"])
+        del clip.visual, clip.logit_scale
+        clip.load_state_dict({k: v.float() for k, v in load_shards(folder, "open_clip_model").items()})
+        if (folder / "vocabulary.json").exists():
+            return ClipText(clip, load_tokenizer(folder), stored.get("skip_last", 0))
+        from open_clip.tokenizer import SimpleTokenizer
+
+        length = stored["model_cfg"]["text_cfg"]["context_length"]
+        return ClipText(clip, SimpleTokenizer(context_length=length), stored.get("skip_last", 0))
+
+    @torch.no_grad()
+    def forward(self, texts: list[str]) -> Tensor:
+        """B texts -> [B, tokens, width] float32."""
+        tokens = self.tokenizer(texts).to(self.clip.positional_embedding.device)
+        x = self.clip.token_embedding(tokens) + self.clip.positional_embedding
+        blocks = self.clip.transformer.resblocks
+        for block in blocks[: len(blocks) - self.skip_last]:
+            x = block(x, attn_mask=self.clip.attn_mask)
+        return self.clip.ln_final(x).float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ def render_mesh(
     """
     if style not in STYLES:
         raise ValueError(f"unknown style {style!r}; known styles: {', '.join(STYLES)}")
-    cast = _caster(mesh)
+    cast = caster(mesh)
     views = []
     for index in range(len(cameras)):
         camera = cameras[index]
@@ -59,7 +61,7 @@ def render_geometry(mesh: Mesh, cameras: Cameras, size: int) -> dict[str, np.nda
     normal [V, size, size, 3] float32, unit, world frame, interpolated from the vertices, 0 for a miss;
     color [V, size, size, 3] float32 in [0, 1], unlit, 0 for a miss.
     """
-    cast = _caster(mesh)
+    cast = caster(mesh)
     shape = (len(cameras), size * size)
     found = {
         "mask": np.zeros(shape, bool),
@@ -75,7 +77,7 @@ def render_geometry(mesh: Mesh, cameras: Cameras, size: int) -> dict[str, np.nda
     return {name: values.reshape(len(cameras), size, size, *values.shape[2:]) for name, values in found.items()}
 
 
-def _caster(mesh: Mesh):
+def caster(mesh: Mesh) -> Callable[[Cameras, int], dict[str, np.ndarray]]:
     """``cast(camera, size)`` -> mask (size^2,) and, of the k rays that hit, depth (k,), normal, color, ray (k, 3)."""
     from embreex.mesh_construction import TriangleMesh
     from embreex.rtcore_scene import EmbreeScene

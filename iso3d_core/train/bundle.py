@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..priors.clip import WordTokenizer, load_tokenizer
+from ..priors.clip import load_tokenizer
 from ..priors.multiview import MultiViewPrior
 from ..types import Reference
 from ..weights import FORMAT, sha256
-from . import clip, diffusion, vae
+from . import clip, depth, diffusion, vae
 from .data import ViewSet, build
+from .run import load_towers
 from .world import HELD_OUT_SEED, Light
 
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
@@ -34,6 +35,9 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     write_vae(work, part / "vae")
     limit = write_clip(work, views, part / "clip")
     write_views(work, part / "multiview")
+    if (work / "depth" / "final.pt").exists():
+        reports["depth"] = read_report(work / "depth")
+        write_depth(work, part)
     validation = validate(work)
     light = Light()
     info = {
@@ -43,8 +47,10 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
         "latent_channels": vae.TINY["latent_channels"], "latent_size": views.targets.shape[2] // vae.TINY_UNSHUFFLE,
         "latent_scale": reports["vae"]["scale"], "camera": CAMERA,
         "light": asdict(light), "guidance_scale": 3.0, "familiar_limit": limit,
+        # RGNV, with the part `depth`: which layers take the reference's keys and values, and on what background.
+        "injected_layers": list(depth.LAYERS), "inject_from": 0, "background": 1.0,
         "provenance": {
-            "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, bundle",
+            "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, depth, bundle",
             "objects": len(views), "seeds": [0, len(views)], "held_out_from_seed": HELD_OUT_SEED,
             "training": reports, "validation": validation,
         },
@@ -123,12 +129,6 @@ def write_familiar(directions: Tensor, folder: Path) -> float:
     return round(float(np.quantile(distance.numpy(), 0.999)) * 1.03, 2)
 
 
-def load_towers(work: Path, tokenizer: WordTokenizer) -> clip.ClipTraining:
-    towers = clip.ClipTraining(clip.tiny_config(tokenizer.vocab_size))
-    towers.load_state_dict(torch.load(work / "clip" / "final.pt", weights_only=True))
-    return towers
-
-
 def write_views(work: Path, folder: Path) -> None:
     """The UNet (stage 2's weights), its sketch network as a part of its own, and its schedule."""
     unet = diffusion.make_unet(diffusion.TINY)
@@ -140,6 +140,20 @@ def write_views(work: Path, folder: Path) -> None:
     (folder.parent / "sketch" / "config.json").write_text(json.dumps(unet.sketch.config, indent=2) + "\n")
     schedule = {"_class_name": "DDIMScheduler", **diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
     (folder / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
+
+
+def write_depth(work: Path, bundle: Path) -> None:
+    """The depth-conditioned UNet as part `depth`, the text tower it was trained with as part `text`."""
+    depth.make_unet().save_config(bundle / "depth")
+    weights = torch.load(work / "depth" / "final.pt", weights_only=True)
+    _save(weights, bundle / "depth" / "diffusion_pytorch_model.safetensors")
+    schedule = {"_class_name": "DDIMScheduler", **diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
+    (bundle / "depth" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
+    tokenizer = load_tokenizer(work / "depth")
+    _save(torch.load(work / "depth" / "text.pt", weights_only=True), bundle / "text" / "open_clip_model.safetensors")
+    shutil.copy(work / "depth" / "vocabulary.json", bundle / "text")
+    config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size)}
+    (bundle / "text" / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 @torch.no_grad()

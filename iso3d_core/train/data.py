@@ -49,12 +49,17 @@ def on_white(rgba: np.ndarray) -> np.ndarray:
 
 def render_reference(obj, azimuth_deg: float, elevation_deg: float, seed: list[int], size: int) -> np.ndarray:
     """A reference image [size, size, 4] under a random light and lens, cropped as a user's image is."""
+    camera, light = reference_view(azimuth_deg, elevation_deg, seed)
+    return center_crop(obj.render_rgba(camera, 2 * size, light, antialias=1)[0], size, MARGIN)
+
+
+def reference_view(azimuth_deg: float, elevation_deg: float, seed: list[int]) -> tuple[Cameras, Light]:
+    """The random lens and light of a reference."""
     rng = np.random.default_rng(seed)
     fov = rng.uniform(15, 50)
     distance = 1.05 / np.sin(np.deg2rad(fov / 2))
     light = Light(rng.uniform(0.45, 1.0), tuple(rng.normal(0, 1.5, 3) + (0, 0, 1.0)), rng.uniform(0.8, 1.0))
-    rgba = obj.render_rgba(orbit(azimuth_deg, elevation_deg, distance, fov), 2 * size, light, antialias=1)
-    return center_crop(rgba[0], size, MARGIN)
+    return orbit(azimuth_deg, elevation_deg, distance, fov), light
 
 
 def render_item(seed: int, size: int, kind: str | None = None) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -1,6 +1,6 @@
-"""`iso3d train data|vae|clip|views|bundle`: the steps from nothing to a bundle, each resumable in its own folder.
+"""`iso3d train data|vae|clip|views|depth|bundle`: the steps from nothing to a bundle, each resumable in its own folder.
 
-    data -> vae -> clip -> views (stage 1, stage 2) -> bundle
+    data -> vae -> clip -> views (stage 1, stage 2) -> depth -> bundle
 
 Every step reads what the earlier ones left in the work folder, so any of them can be repeated alone. For several
 processes or machines: `accelerate launch -m iso3d_core.train views --work DIR`.
@@ -9,6 +9,7 @@ processes or machines: `accelerate launch -m iso3d_core.train views --work DIR`.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ import torch
 from safetensors.torch import load_file
 
 from ..config import TrainOptions
-from ..priors.clip import load_tokenizer
+from ..priors.clip import WordTokenizer, load_tokenizer
 from ..priors.sketch import SIDE
 from ..weights import find_bundle
 from . import clip as clip_part
-from . import diffusion, vae
+from . import depth, diffusion, vae
 from .data import ViewSet, build
 from .loop import TrainConfig, take_over
 
@@ -42,7 +43,8 @@ def over(preset: TrainConfig, options: TrainOptions) -> TrainConfig:
 def run(part: str, options: TrainOptions) -> None:
     """Run one part; raises ValueError for an unknown one."""
     parts = {
-        "data": run_data, "vae": run_vae, "clip": run_clip, "views": run_views, "bundle": run_bundle,
+        "data": run_data, "vae": run_vae, "clip": run_clip, "views": run_views, "depth": run_depth,
+        "bundle": run_bundle,
     }  # fmt: skip
     if part not in parts:
         raise ValueError(f"unknown part {part!r}; use one of {', '.join(parts)}")
@@ -101,6 +103,23 @@ def run_views(options: TrainOptions) -> None:
     _finish(folder, unet.state_dict(), report if second else {**report, **started_from(options, "views1", "views2")})
 
 
+def run_depth(options: TrainOptions) -> None:
+    views, folder = ViewSet(options.work / "data"), options.work / "depth"
+    depth.build(options.work / "depth_data", range(len(views)))
+    images, captions = depth.load_depth(options.work / "depth_data")
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = load_tokenizer(options.work / "clip")
+    text = depth.text_tower(load_towers(options.work, tokenizer), tokenizer)
+    data = depth.DepthSet(depth.latents_of(views, load_latents(options.work)), images, captions, text)
+    unet = depth.make_unet()
+    model = depth.DepthTraining(unet, make_schedule())
+    report = depth.train_depth(data, over(depth.TINY_DEPTH, options), folder, model)
+    # The text tower as it was trained with, should CLIP be trained again.
+    torch.save(text.clip.state_dict(), folder / "text.pt")
+    shutil.copy(options.work / "clip" / "vocabulary.json", folder)
+    _finish(folder, unet.state_dict(), report)
+
+
 def run_bundle(options: TrainOptions) -> None:
     from .bundle import write_bundle
 
@@ -114,6 +133,12 @@ def started_from(options: TrainOptions, *parts: str) -> dict[str, Any]:
     before = find_bundle(options.start).info["provenance"]["training"]
     older = [entry for part in parts for entry in before.get(part, {}).get("started_from", [])]
     return {"started_from": [*older, {part: before[part]["steps"] for part in parts if part in before}]}
+
+
+def load_towers(work: Path, tokenizer: WordTokenizer) -> clip_part.ClipTraining:
+    towers = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
+    towers.load_state_dict(load_state(work / "clip"))
+    return towers.eval()
 
 
 def make_schedule() -> dict:

@@ -1,0 +1,242 @@
+"""HiFi-123's refine stage: a reference's texture distilled into a surface that stays as it is (RGSD, section 3.2).
+
+    mesh -> texture field -> render -> RGSD (fixed views, random views) + the reference's own view -> baked texture
+
+RGSD has no public code; this is its derivation. SDS moves a render's latent z towards what the prior makes of it at
+some noise: 0.5 ||z - stopgrad(target)||^2 / B, the target being one denoising of z with *random* noise, whose details
+change from step to step and average to a blur. RGSD takes the target of RGNV instead, whose noise is the *inversion*
+of z and whose attention reads the reference, so that every step asks for the same details, the reference's.
+
+- A fixed view (odd steps): the target is RGNV's clean latent z0^, computed once.  0.5 ||z - z0^||^2 / B
+- A random view (even steps): z is inverted t_s steps and denoised with injection to a random level t, which gives
+  z^_t and the noise e^ predicted there. The render's own latent at that level is
+  z~_t = sqrt(abar_t) z + sqrt(1 - abar_t) e^, and 0.5 ||z~_t - stopgrad(z^_t)||^2 / B pulls it there. Its gradient
+  reaches z scaled by sqrt(abar_t): noisy levels count less. With e^ in both, the difference is
+  sqrt(abar_t) (z - x0^_t), so this too is distillation to a clean latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import rgnv
+from ..cameras import Cameras, even_azimuths, orbit
+from ..config import FieldConfig
+from ..fields.texture import TextureField
+from ..fit import Checkpoints, fit
+from ..losses import distill, sds_target
+from ..mesh.placing import fit_into_ball
+from ..mesh.texture import bake, unwrap
+from ..priors.depth import DepthPrior, nearness
+from ..render.surface import Seen, Surface
+from ..render.volume import Shading
+from ..types import InputError, Mesh, OnProgress, Reference
+
+ELEVATIONS = tuple(range(-10, 45, 5))
+MARGIN = 0.1  # of a `Reference`
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """steps : of the refinement; start_steps : before, the field learns the mesh's own colors
+    target : "rgsd", or "sds" for plain score distillation of the same prior
+    ddim_steps, strength : of inversion, and what fraction of it (t_s)
+    views : random ones a step, evenly around; elevation_deg : their range; fixed : azimuths of the fixed views
+    lambda_reference : of the squared error of the reference's own view
+    reference_elevation_deg : of the reference above the horizon; None takes where the outline fits best
+    texture : pixels a side where the mesh has no texture yet
+    unwrap : make new UVs even where the mesh has some
+    """
+
+    steps: int = 60
+    start_steps: int = 120
+    target: str = "rgsd"
+    ddim_steps: int = 20
+    strength: float = 0.6
+    views: int = 4
+    elevation_deg: tuple[float, float] = (-5.0, 35.0)
+    fixed: tuple[float, ...] = (120.0, 240.0)
+    lambda_reference: float = 2000.0
+    reference_elevation_deg: float | None = None
+    learning_rate_grid: float = 0.01
+    learning_rate_mlp: float = 0.004
+    texture: int = 1024
+    unwrap: bool = False
+    seed: int = 0
+    field: FieldConfig = FieldConfig(5, base=16, growth=1.7, features=4, log2_table=19, hidden=32)
+
+    def __post_init__(self) -> None:
+        if self.target not in ("rgsd", "sds"):
+            raise InputError(f"target must be rgsd or sds, got {self.target!r}")
+        if self.steps < 0 or self.start_steps < 1 or self.views < 1:
+            raise InputError("steps must not be negative, and start_steps and views at least 1")
+        if not 16 <= self.texture <= 8192:
+            raise InputError(f"texture size must be 16 to 8192, got {self.texture}")
+
+
+def refine(
+    mesh: Mesh,
+    reference: Reference,
+    prior: DepthPrior,
+    config: RefineConfig = RefineConfig(),
+    on_progress: OnProgress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Mesh:
+    """The same mesh with the reference's texture; vertices, faces and UVs (where it has some) stay as they are.
+
+    mesh : in the world frame, the reference showing it from +X
+    Raises InputError where the UVs cannot hold a texture. Lets `Cancelled` from ``on_progress`` through.
+    """
+    if mesh.uvs is not None and not config.unwrap and (mesh.uvs.min() < -1e-3 or mesh.uvs.max() > 1.001):
+        raise InputError("the mesh's UVs lie outside the texture, which would repeat; unwrap it anew (--unwrap)")
+    placed = fit_into_ball(mesh)
+    surface = Surface(placed)
+    field = TextureField(config.field, config.seed).to(prior.device)
+
+    def run(objective: Callable, steps: int, stage: str) -> None:
+        groups = field.parameter_groups(config.learning_rate_grid, config.learning_rate_mlp)
+        preview = lambda: preview_views(prior, surface, field)  # noqa: E731
+        fit(field, groups, objective, steps, config.seed, stage, on_progress, preview, checkpoints)
+
+    run(own_colors(prior, surface, field), config.start_steps, "start")
+    if config.steps:
+        run(refine_objective(prior, surface, field, reference, config), config.steps, "refine")
+
+    if mesh.uvs is None or config.unwrap:
+        vertices, faces, normals, uvs = unwrap(mesh.vertices, mesh.faces, mesh.normals, config.texture)
+        mesh = replace(mesh, vertices=vertices, faces=faces, normals=normals, uvs=uvs, texture=None)
+        placed = fit_into_ball(mesh)
+    size = config.texture if mesh.texture is None else max(mesh.texture.shape[:2])
+    with torch.no_grad():
+        color = lambda points: field(points.to(prior.device)).cpu()  # noqa: E731
+        assert mesh.uvs is not None
+        texture = bake(placed.vertices, placed.faces, mesh.uvs, color, size)
+    return replace(mesh, texture=texture, vertex_colors=None)
+
+
+def own_colors(prior: DepthPrior, surface: Surface, field: TextureField) -> Callable:
+    """The start: the field takes the colors that the mesh has."""
+    cameras = Cameras.concatenate([look(prior, even_azimuths(6, 15.0 * i), e) for i, e in enumerate((0, 40, -40))])
+    seen = surface.see(cameras, prior.info["image_size"])
+
+    def objective(_step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        rows = torch.randint(len(seen.points), (8192,), generator=generator)
+        error = F.mse_loss(field(seen.points[rows].to(prior.device)), seen.color[rows].to(prior.device))
+        return error, {"color": float(error.detach())}
+
+    return objective
+
+
+def refine_objective(
+    prior: DepthPrior, surface: Surface, field: TextureField, reference: Reference, config: RefineConfig
+) -> Callable:
+    """RGSD's alternation (Algorithm 1), or plain SDS, plus the reference's own view."""
+    size, until = prior.info["image_size"], rgnv.steps_back(config.ddim_steps, config.strength)
+    memory = rgnv.remember(prior, reference, steps=config.ddim_steps, strength=config.strength)
+    levels = rgnv.noise_levels(prior, config.ddim_steps)
+    own, own_light, own_view = reference_view(prior, surface, reference, config.reference_elevation_deg)
+    solid = (own.mask > 0.5).to(prior.device)
+
+    def shown(seen: Seen, shading: Shading | None) -> Tensor:
+        return seen.image(field(seen.points.to(prior.device)).cpu(), shading).to(prior.device)
+
+    def rgnv_of(z: Tensor, seen: Seen, to: int) -> tuple[Tensor, Tensor]:
+        condition = prior.condition(nearness(seen.depth, seen.mask))
+        noisy = rgnv.invert_latents(prior, z.detach(), condition, config.ddim_steps, until)[-1]
+        return rgnv.denoise(prior, noisy, condition, config.ddim_steps, until, memory=memory, to=to)
+
+    fixed_cameras = look(prior, torch.tensor(config.fixed), 15.0)
+    fixed, fixed_light = surface.see(fixed_cameras, size), bundle_light(prior, fixed_cameras)
+    with torch.no_grad():
+        targets, _ = rgnv_of(prior.encode(shown(fixed, fixed_light)), fixed, 0)
+
+    def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        draw = torch.rand(3, generator=generator).tolist()
+        if config.target == "rgsd" and step % 2 == 0:
+            loss = distill(prior.encode(shown(fixed, fixed_light)), targets)
+        else:
+            low, high = config.elevation_deg
+            cameras = look(prior, even_azimuths(config.views, 360 * draw[0]), low + (high - low) * draw[1])
+            seen = surface.see(cameras, size)
+            z = prior.encode(shown(seen, bundle_light(prior, cameras)))
+            if config.target == "rgsd":
+                level = int(draw[2] * until)
+                target, noise = rgnv_of(z, seen, level)
+                loss = distill(levels[level].sqrt() * z + (1 - levels[level]).sqrt() * noise, target)
+            else:
+                loss = distill(z, plain_target(prior, z.detach(), seen, 0.02 + 0.96 * draw[2], generator))
+        picture = F.mse_loss(shown(own, own_light) * solid, own_view * solid)
+        total = loss + config.lambda_reference * picture
+        return total, {"distill": float(loss.detach()), "reference": float(picture.detach())}
+
+    return objective
+
+
+def plain_target(prior: DepthPrior, z: Tensor, seen: Seen, level: float, generator: torch.Generator) -> Tensor:
+    """SDS (DreamFusion, Eq. 3) of the same prior at a noise level in 0..1, with weight 1 - abar."""
+    t = round(level * (len(prior.alphas_cumprod) - 1))
+    abar = prior.alphas_cumprod[t]
+    noise = torch.randn(z.shape, generator=generator).to(z)
+    condition = prior.condition(nearness(seen.depth, seen.mask))
+    predicted = prior.predict_noise(abar.sqrt() * z + (1 - abar).sqrt() * noise, t, condition, 1.0)
+    return sds_target(z, noise, predicted, float(1 - abar))
+
+
+def look(prior: DepthPrior, azimuth_deg: Tensor, elevation_deg: float) -> Cameras:
+    camera = prior.info.get("camera", {"distance": 3.4, "fov_y_deg": 35.0})
+    return orbit(azimuth_deg, float(elevation_deg), camera["distance"], camera["fov_y_deg"])
+
+
+def bundle_light(prior: DepthPrior, cameras: Cameras) -> Shading | None:
+    """The light of the bundle's training renders; None where it says of none."""
+    light = prior.info.get("light")
+    if light is None:
+        return None
+    return Shading(cameras.positions + torch.tensor(light["offset"]), light["ambient"], strength=light["strength"])
+
+
+def reference_view(
+    prior: DepthPrior, surface: Surface, reference: Reference, elevation_deg: float | None
+) -> tuple[Seen, Shading | None, Tensor]:
+    """What the reference's camera sees, its light, and the reference [1, 3, S, S] laid over the surface's outline."""
+    size, alpha, best = prior.info["image_size"], reference.rgba[None, 3:], (-1.0, 0.0)
+    if elevation_deg is None:
+        for elevation in ELEVATIONS:
+            mask = surface.see(look(prior, torch.zeros(1), elevation), size).mask
+            found, solid = laid_over(mask, alpha, alpha) > 0.5, mask > 0.5
+            overlap = float((found & solid).sum() / (found | solid).sum().clamp(min=1))
+            best = max(best, (overlap, float(elevation)))
+        elevation_deg = best[1]
+    camera = look(prior, torch.zeros(1), elevation_deg)
+    seen = surface.see(camera, size)
+    view = laid_over(seen.mask, reference.on_white()[None], alpha, 1.0)
+    return seen, bundle_light(prior, camera), view.to(prior.device)
+
+
+def laid_over(mask: Tensor, image: Tensor, alpha: Tensor, background: float = 0.0) -> Tensor:
+    """The object of an image [1, C, H, W], where alpha [1, 1, H, W] is, stretched to the bounding box of the mask
+    [1, 1, S, S]: [1, C, S, S]."""
+    out = image.new_full((1, image.shape[1], *mask.shape[-2:]), background)
+    target, source = bounds(mask), bounds(alpha)
+    if target is not None and source is not None:
+        size = target[0].stop - target[0].start, target[1].stop - target[1].start
+        out[..., target[0], target[1]] = F.interpolate(image[..., source[0], source[1]], size, mode="area")
+    return out
+
+
+def bounds(mask: Tensor) -> tuple[slice, slice] | None:
+    """Rows and columns of what is above a half in [1, 1, S, S]; None where nothing is."""
+    rows, columns = ((mask[0, 0] > 0.5).any(dim=i).nonzero()[:, 0].tolist() for i in (1, 0))
+    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows else None
+
+
+@torch.no_grad()
+def preview_views(prior: DepthPrior, surface: Surface, field: TextureField) -> Tensor:
+    """Four views [4, 3, S, S] of base color, for people."""
+    seen = surface.see(look(prior, even_azimuths(4), 15.0), prior.info["image_size"])
+    return seen.image(field(seen.points.to(prior.device)).cpu())
