@@ -1,4 +1,4 @@
-"""The command line: `iso3d generate | views | enhance | render | eval | models | doctor | train`."""
+"""The command line: `iso3d generate | views | enhance | refine | render | eval | models | doctor | train`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 
 from .bars import Bars
-from .commands import COMMANDS, Doctor, Enhance, Evaluate, Generate, Models, Render, Train, Views
+from .commands import COMMANDS, Doctor, Enhance, Evaluate, Generate, Models, Refine, Render, Train, Views
 from .types import Cancelled, InputError, Progress
 
 OK, BAD_INPUT, CANCELLED = 0, 2, 130
@@ -130,6 +130,37 @@ def run_enhance(c: Enhance) -> int:
     return OK
 
 
+def run_refine(c: Refine) -> int:
+    from . import files
+    from .fit import Checkpoints
+    from .images import load_reference
+    from .mesh.export import load_mesh
+    from .methods.refine import RefineConfig, refine, work_key
+    from .priors.depth import DepthPrior
+
+    (target,) = files.output_paths([c.mesh], c.out)
+    config = RefineConfig(
+        steps=c.steps, strength=c.strength, reference_elevation_deg=c.elevation, texture=c.texture, unwrap=c.unwrap,
+        seed=c.seed,
+    )  # fmt: skip
+    reference, mesh = load_reference(c.reference), load_mesh(c.mesh)
+    files.check_writable(target)
+    state = files.checkpoint_folder(target)
+    prior = DepthPrior.load(c.bundle, c.device)
+    checkpoints = Checkpoints(state, work_key(mesh, reference, prior, config), resume=c.resume)
+    with Bars(c.preview) as bars:
+        try:
+            refined = refine(mesh, reference, prior, config, bars.show, checkpoints)
+        except (KeyboardInterrupt, Cancelled):
+            if state.exists():
+                print(f"iso3d: stopped; the same command with --resume goes on from {state}", file=sys.stderr)
+            raise
+    refined.save(target)
+    files.remove_checkpoints(state)
+    print(f"{target}  {len(refined.faces):,} faces, {bars.seconds:.1f} s")
+    return OK
+
+
 def run_render(c: Render) -> int:
     from . import files
     from .cameras import even_azimuths, orbit
@@ -223,8 +254,8 @@ def run_train(c: Train) -> int:
 
 
 RUN: dict[type, Callable[[Any], int]] = {
-    Generate: run_generate, Views: run_views, Enhance: run_enhance, Render: run_render, Evaluate: run_eval,
-    Models: run_models, Doctor: run_doctor, Train: run_train,
+    Generate: run_generate, Views: run_views, Enhance: run_enhance, Refine: run_refine, Render: run_render,
+    Evaluate: run_eval, Models: run_models, Doctor: run_doctor, Train: run_train,
 }  # fmt: skip
 
 

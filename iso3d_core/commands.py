@@ -77,6 +77,33 @@ class Enhance:
 
 
 @dataclass(frozen=True)
+class Refine:
+    """Give a mesh the texture of a reference image (HiFi-123's RGSD); its shape and UVs stay as they are."""
+
+    mesh: Positional[Path]
+    """A GLB, OBJ, PLY or STL from anywhere; the reference shows its front."""
+    reference: Path
+    out: Out
+    """File (.glb, .obj, .ply or .stl)."""
+    steps: int = 60
+    strength: float = 0.6
+    """0 to 1: more is nearer to the reference's texture."""
+    elevation: float | None = None
+    """Degrees of the reference above the horizon; without it the outline decides."""
+    texture: int = 1024
+    """Pixels a side, where the mesh has no texture yet."""
+    unwrap: bool = False
+    """Make new UVs even where the mesh has some."""
+    seed: int = 0
+    bundle: str = "tiny"
+    device: str = "auto"
+    resume: bool = False
+    """Go on from where an interrupted run of the same mesh, image and settings stopped."""
+    preview: Path | None = None
+    """PNG rewritten every few seconds with the current views."""
+
+
+@dataclass(frozen=True)
 class Render:
     """Render a turntable of a mesh or field: PNG frames in a folder, or one animated .webp or .gif, or a .png sheet."""
 
@@ -147,6 +174,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "generate": Generate,
     "views": Views,
     "enhance": Enhance,
+    "refine": Refine,
     "render": Render,
     "eval": Evaluate,
     "models": Models,

@@ -17,9 +17,11 @@ of z and whose attention reads the reference, so that every step asks for the sa
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -117,6 +119,15 @@ def refine(
         assert mesh.uvs is not None
         texture = bake(placed.vertices, placed.faces, mesh.uvs, color, size)
     return replace(mesh, texture=texture, vertex_colors=None)
+
+
+def work_key(mesh: Mesh, reference: Reference, prior: DepthPrior, config: RefineConfig) -> str:
+    """Names one piece of work, for its checkpoints: equal for the same mesh, image, bundle and settings."""
+    digest = hashlib.sha256(repr((config, prior.info["name"], "refine 1")).encode())
+    for array in (mesh.vertices, mesh.faces, mesh.texture, mesh.vertex_colors, reference.rgba.numpy()):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def own_colors(prior: DepthPrior, surface: Surface, field: TextureField) -> Callable:
