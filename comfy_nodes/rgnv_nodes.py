@@ -1,10 +1,10 @@
-"""RGNV Enhance: the reference's texture on coarse views of any node (HiFi-123)."""
+"""RGNV Enhance and Refine Mesh: a reference's texture on coarse views, or on a mesh, of any node (HiFi-123)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .compat import io, schema
+from .compat import file_outputs, files, host_mesh, io, schema
 from .embed_nodes import CATEGORY
 
 
@@ -65,4 +65,69 @@ class RgnvEnhance(io.ComfyNode):
         return io.NodeOutput(to_image(out))
 
 
-NODES = [RgnvEnhance]
+class RefineMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        from .convert import BACKGROUND, SUBJECT
+        from .host import bundle_names
+
+        return schema(
+            node_id="Iso3DRefineMesh",
+            display_name="Refine Mesh (iso3d)",
+            category=CATEGORY,
+            description="HiFi-123: gives a mesh of any node the reference's texture; its shape and UVs stay.",
+            search_aliases=["retexture", "texture mesh", "rgsd", "hifi-123"],
+            is_output_node=True,
+            inputs=[
+                io.Mesh.Input("mesh", tooltip="A mesh of any node, its front towards +Z"),
+                io.Image.Input("reference", tooltip="The front of the mesh, as it should look"),
+                io.Mask.Input("mask", optional=True, tooltip="The reference's subject"),
+                io.Combo.Input(
+                    "mask_shows", options=[BACKGROUND, SUBJECT], default=BACKGROUND, optional=True,
+                    tooltip="Load Image's mask is white on the background",
+                ),
+                io.Int.Input("steps", default=60, min=1, max=10_000, tooltip="Of the refinement"),
+                io.Float.Input(
+                    "strength", default=0.6, min=0.0, max=1.0, step=0.05, tooltip="More is nearer to the reference"
+                ),
+                io.Int.Input(
+                    "texture_size", default=1024, min=16, max=8192, tooltip="Pixels a side, where it has no texture yet"
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="Of all noise", control_after_generate=True),
+                io.Combo.Input(
+                    "bundle", options=bundle_names(), default="tiny",
+                    tooltip="With a depth-conditioned prior: tiny, or sd-depth",
+                ),
+                io.String.Input("filename_prefix", default="mesh/refined", tooltip="Inside the output folder"),
+            ],
+            outputs=[
+                io.Mesh.Output(display_name="mesh", tooltip="For every node that takes a mesh"),
+                io.String.Output(display_name="path", tooltip="The GLB, relative to the output folder"),
+                *file_outputs(),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, mesh: Any, reference: Any, steps: int, strength: float, texture_size: int, seed: int, bundle: str,
+        filename_prefix: str, mask: Any = None, mask_shows: str = "",
+    ) -> Any:  # fmt: skip
+        import torch
+
+        from ..iso3d_core.methods.refine import RefineConfig, refine
+        from .convert import BACKGROUND, from_host_mesh, mesh_values, references
+        from .host import load_depth_bundle, output_path, ready, relative, reporter
+
+        path, entry = output_path(filename_prefix, ".glb")
+        subject = references(reference, mask, mask_shows or BACKGROUND, "reference")[0]
+        config = RefineConfig(steps=steps, strength=strength, texture=texture_size, seed=seed)
+        prior = ready(load_depth_bundle(bundle))
+        with torch.inference_mode(False), torch.enable_grad():
+            refined = refine(from_host_mesh(mesh), subject, prior, config, reporter(("refine",)))
+        refined.save(path)
+        vertices, faces, more = mesh_values(refined)
+        shown = relative(entry)
+        return io.NodeOutput(host_mesh(vertices, faces, **more), shown, *files(path), ui={"3d": [entry]})
+
+
+NODES = [RgnvEnhance, RefineMesh]

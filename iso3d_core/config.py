@@ -9,7 +9,7 @@ from typing import Any
 from .schedules import Ramp
 from .types import InputError
 
-METHODS = ("isotropic3d",)
+METHODS = ("isotropic3d", "hifi123")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,10 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """Everything `generate` needs but the image."""
+    """Everything `generate` needs but the image.
+
+    refine_steps : of HiFi-123's refine stage, where ``method`` is hifi123
+    """
 
     preset: str = "default"
     bundle: str = "tiny"
@@ -170,6 +173,7 @@ class GenerateConfig:
     warm_start: WarmStart | None = None
     stage: Stage = Stage()
     mesh: MeshConfig = MeshConfig()
+    refine_steps: int = 60
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -203,6 +207,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, 38.0), steps=80, sampling_steps=15),
         stage=replace(_TINY.stage, steps=0),
         mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
+        refine_steps=24,
     ),
     "default": _TINY,
     "quality": replace(
@@ -211,6 +216,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         warm_start=WarmStart(steps=300, sampling_steps=40),
         stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.7, 0.05, 400), t_max=Ramp(0.85, 0.2, 400)),
         mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
+        refine_steps=150,
     ),
     "paper": replace(
         _TINY,

@@ -59,7 +59,6 @@ def generate(
     from .priors.multiview import MultiViewPrior
 
     config = preset(config) if isinstance(config, str) else config
-    methods = {"isotropic3d": isotropic3d.optimise}
     started = time.monotonic()
 
     reference = image if isinstance(image, Reference) else load_reference(image)
@@ -74,10 +73,13 @@ def generate(
     checkpoints = None
     if checkpoint_folder is not None:
         checkpoints = Checkpoints(Path(checkpoint_folder), work_key(config, embedding), resume=resume)
-    scene = methods[config.method](prior, embedding, config, on_progress, checkpoints)
+    # HiFi-123's coarse stage too: where a bundle has no Zero-1-to-3 prior the multi-view prior stands in.
+    scene = isotropic3d.optimise(prior, embedding, config, on_progress, checkpoints)
     if keep_field is not None:
         scene.save(Path(keep_field))
     mesh = export_ready(scene, config, on_progress)
+    if config.method == "hifi123":
+        mesh = carry_texture(mesh, reference, config, on_progress, checkpoints)
 
     metadata = {
         "name": reference.name, "generator": f"iso3d {_version()}", "preset": config.preset, "seed": config.seed,
@@ -86,6 +88,19 @@ def generate(
     if on_progress:
         on_progress(Progress("done", 1, 1, None, {"seconds": time.monotonic() - started}))
     return replace(mesh, metadata=json.loads(json.dumps(metadata)))
+
+
+def carry_texture(
+    mesh: Mesh, reference: Reference, config: GenerateConfig, on_progress: OnProgress | None, checkpoints: Any
+) -> Mesh:
+    """HiFi-123's refine stage: the reference's texture on the finished mesh."""
+    from .methods.refine import RefineConfig, refine
+    from .priors.depth import DepthPrior
+
+    depth = DepthPrior.load(config.bundle, config.device)
+    return refine(
+        mesh, reference, depth, RefineConfig(steps=config.refine_steps, seed=config.seed), on_progress, checkpoints
+    )
 
 
 def _familiarity(prior: MultiViewPrior, embedding: Tensor, reference: Reference) -> list[str]:

@@ -10,14 +10,17 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from comfy_host import ROOT, Server, node
+
+from iso3d_core.mesh.export import load_mesh
 
 pytestmark = pytest.mark.comfyui
 NODES = {
     "Iso3DLoadBundle", "Iso3DClipImageEmbed", "Iso3DBlendEmbeddings", "Iso3DMultiViewSampler",
-    "Iso3DSdsNerfOptimizer", "Iso3DRgnvEnhance", "Iso3DExtractMesh", "Iso3DSaveMesh", "Iso3DLoadMesh",
-    "Iso3DRenderViews", "Iso3DGenerate3D",
+    "Iso3DSdsNerfOptimizer", "Iso3DRgnvEnhance", "Iso3DRefineMesh", "Iso3DExtractMesh", "Iso3DSaveMesh",
+    "Iso3DLoadMesh", "Iso3DRenderViews", "Iso3DGenerate3D",
 }  # fmt: skip
 
 
@@ -157,6 +160,42 @@ def test_twenty_prompts_in_a_row_take_no_more_memory(server):
     assert late < early * 1.03 + 10, used
 
 
+def test_rgnv_enhances_views_of_any_node(server):
+    settings = {"reference": ["image", 0], "mask": ["image", 1], "strength": 0.6, "steps": 10, "bundle": "tiny"}
+    prompt = {
+        "image": node("LoadImage", image="rocket.png"),
+        "coarse": node("ImageScale", image=["image", 0], upscale_method="area", width=48, height=48, crop="disabled"),
+        "batch": node("RepeatImageBatch", image=["coarse", 0], amount=3),
+        "rgnv": node("Iso3DRgnvEnhance", coarse=["batch", 0], **settings),
+        "save": node("SaveImage", images=["rgnv", 0], filename_prefix="rgnv"),
+    }
+    entry = server.run(prompt)
+    images = entry["outputs"]["save"]["images"]
+    assert len(images) == 3
+    strong = {**prompt, "rgnv": node("Iso3DRgnvEnhance", coarse=["batch", 0], **{**settings, "strength": 1.5})}
+    with pytest.raises(urllib.error.HTTPError):
+        server.queue(strong)
+
+
+def test_a_mesh_takes_the_texture_of_a_reference(server):
+    parts = {name: value for name, value in graph(seed=3).items() if name not in ("save", "render")}
+    entry = server.run({
+        **parts,
+        "refine": node(
+            "Iso3DRefineMesh", mesh=["mesh", 0], reference=["image", 0], mask=["image", 1], steps=4, strength=0.5,
+            texture_size=256, seed=0, bundle="tiny", filename_prefix="mesh/refined",
+        ),
+    })  # fmt: skip
+    before, after = (
+        load_mesh(server.folder / "output" / shown["subfolder"] / shown["filename"])
+        for shown in (entry["outputs"][name]["3d"][0] for name in ("file", "refine"))
+    )
+    assert np.allclose(before.vertices, after.vertices, atol=1e-6)
+    assert np.array_equal(before.faces, after.faces)
+    assert np.allclose(before.uvs, after.uvs, atol=1e-6)
+    assert np.abs(before.texture.astype(int) - after.texture).mean() > 2
+
+
 def test_bad_graphs_name_the_input_and_write_nothing(server):
     outside = graph()
     outside["mesh"]["inputs"]["filename_prefix"] = "../../escape"
@@ -165,12 +204,6 @@ def test_bad_graphs_name_the_input_and_write_nothing(server):
     both = graph()
     both["render"]["inputs"]["path"] = "mesh/none.glb"
     assert "mesh and path" in server.error(both)
-    rgnv = {
-        "image": node("LoadImage", image="rocket.png"),
-        "rgnv": node("Iso3DRgnvEnhance", reference=["image", 0], coarse=["image", 0], strength=0.5),
-        "save": node("SaveImage", images=["rgnv", 0], filename_prefix="x"),
-    }
-    assert "does not have yet" in server.error(rgnv)
     for change in ({"views": 0}, {"bundle": ["image", 0]}):
         wrong = {name: value for name, value in graph().items() if name in ("image", "bundle", "embed")}
         settings = {

@@ -70,7 +70,7 @@ class RefineConfig:
     texture: int = 1024
     unwrap: bool = False
     seed: int = 0
-    field: FieldConfig = FieldConfig(5, base=16, growth=1.7, features=4, log2_table=19, hidden=32)
+    field: FieldConfig = FieldConfig(4, base=16, growth=1.7, features=4, log2_table=19, hidden=32)
 
     def __post_init__(self) -> None:
         if self.target not in ("rgsd", "sds"):
@@ -150,8 +150,7 @@ def refine_objective(
     size, until = prior.info["image_size"], rgnv.steps_back(config.ddim_steps, config.strength)
     memory = rgnv.remember(prior, reference, steps=config.ddim_steps, strength=config.strength)
     levels = rgnv.noise_levels(prior, config.ddim_steps)
-    own, own_light, own_view = reference_view(prior, surface, reference, config.reference_elevation_deg)
-    solid = (own.mask > 0.5).to(prior.device)
+    own, own_light, own_view, solid = reference_view(prior, surface, reference, config.reference_elevation_deg)
 
     def shown(seen: Seen, shading: Shading | None) -> Tensor:
         return seen.image(field(seen.points.to(prior.device)).cpu(), shading).to(prior.device)
@@ -213,8 +212,9 @@ def bundle_light(prior: DepthPrior, cameras: Cameras) -> Shading | None:
 
 def reference_view(
     prior: DepthPrior, surface: Surface, reference: Reference, elevation_deg: float | None
-) -> tuple[Seen, Shading | None, Tensor]:
-    """What the reference's camera sees, its light, and the reference [1, 3, S, S] laid over the surface's outline."""
+) -> tuple[Seen, Shading | None, Tensor, Tensor]:
+    """What the reference's camera sees, its light, the reference [1, 3, S, S] laid over the surface's outline, and
+    where [1, 1, S, S] both are the object and not its edge."""
     size, alpha, best = prior.info["image_size"], reference.rgba[None, 3:], (-1.0, 0.0)
     if elevation_deg is None:
         for elevation in ELEVATIONS:
@@ -226,7 +226,9 @@ def reference_view(
     camera = look(prior, torch.zeros(1), elevation_deg)
     seen = surface.see(camera, size)
     view = laid_over(seen.mask, reference.on_white()[None], alpha, 1.0)
-    return seen, bundle_light(prior, camera), view.to(prior.device)
+    both = seen.mask * laid_over(seen.mask, alpha, alpha)
+    inner = -F.max_pool2d(-both, 3, stride=1, padding=1) > 0.9
+    return seen, bundle_light(prior, camera), view.to(prior.device), inner.float().to(prior.device)
 
 
 def laid_over(mask: Tensor, image: Tensor, alpha: Tensor, background: float = 0.0) -> Tensor:
