@@ -186,7 +186,7 @@ def graph(job: Job, uploaded: str) -> dict[str, Any]:
             "class_type": NODE,
             "inputs": {
                 "image": ["image", 0], "mask": ["image", 1], "bundle": job.bundle, "preset": job.preset,
-                "seed": job.seed, "filename_prefix": prefix,
+                "seed": job.seed, "filename_prefix": prefix, "method": job.method,
             },
         },
     }  # fmt: skip

@@ -38,6 +38,7 @@ class Job:
     seed: int = 0
     height: float = 1.0
     bundle: str = "tiny"
+    method: str = "isotropic3d"
     target: Any = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     state: str = WAITING

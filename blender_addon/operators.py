@@ -6,7 +6,7 @@ from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from . import session
 from .jobs import PLACED, RUNNING, WAITING
-from .preferences import HEIGHT, PRESET, SEED, preferences
+from .preferences import HEIGHT, METHOD, PRESET, SEED, preferences
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -22,10 +22,11 @@ class GenerateFromImage(bpy.types.Operator):
     preset: EnumProperty(**PRESET, options={"SKIP_SAVE"})
     seed: IntProperty(**SEED, options={"SKIP_SAVE"})
     height: FloatProperty(**HEIGHT, options={"SKIP_SAVE"})
+    method: EnumProperty(**METHOD, options={"SKIP_SAVE"})
 
     def invoke(self, context, _event):
         """From the interface, what is not given is as in the panel; without a file, ask for one."""
-        for name in ("preset", "seed", "height"):
+        for name in ("preset", "seed", "height", "method"):
             if not self.properties.is_property_set(name):
                 setattr(self, name, getattr(context.scene.iso3d, name))
         if self.properties.is_property_set("filepath"):
@@ -36,7 +37,8 @@ class GenerateFromImage(bpy.types.Operator):
     def execute(self, context):
         try:
             job = session.ask(
-                context.scene, self.filepath, self.preset, self.seed, self.height, preferences(context)
+                context.scene, self.filepath, self.preset, self.seed, self.height, self.method,
+                preferences(context),
             )  # fmt: skip
         except (ValueError, OSError) as error:
             self.report({"ERROR"}, str(error))

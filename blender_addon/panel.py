@@ -55,13 +55,13 @@ class ImageTo3D(bpy.types.Panel):
             layout.template_icon(icon_value=icon, scale=PICTURE_SCALE)
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("preset", "seed", "height"):
+        for name in ("method", "preset", "seed", "height"):
             column.prop(settings, name)
         row = layout.row()
         row.scale_y = 1.5
         button = row.operator("iso3d.generate_from_image", icon="MESH_MONKEY")
         button.filepath = settings.image
-        for name in ("preset", "seed", "height"):
+        for name in ("method", "preset", "seed", "height"):
             setattr(button, name, getattr(settings, name))
         for job in session.queue.jobs:
             draw_job(layout.box(), job, context)

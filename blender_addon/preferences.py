@@ -26,6 +26,11 @@ HEIGHT = {
     "name": "Height (m)", "description": "Of the object in the scene; 0 keeps the size of the file",
     "min": 0.0, "soft_max": 100.0, "default": 1.0, "precision": 3,
 }  # fmt: skip
+METHODS = [
+    ("isotropic3d", "Isotropic3D", "A mesh that resembles the image, equally good from all sides"),
+    ("hifi123", "HiFi-123", "The same, and then the image's own texture carried over; takes about twice as long"),
+]
+METHOD = {"name": "Method", "description": "How the mesh is made", "items": METHODS, "default": "isotropic3d"}
 PRESET = {"name": "Preset", "description": "How much work", "items": PRESETS, "default": "fast"}
 
 
@@ -36,6 +41,7 @@ class Settings(bpy.types.PropertyGroup):
     preset: EnumProperty(**PRESET)
     seed: IntProperty(**SEED)
     height: FloatProperty(**HEIGHT)
+    method: EnumProperty(**METHOD)
 
 
 class Preferences(bpy.types.AddonPreferences):

@@ -64,14 +64,14 @@ check: Check | None = None
 note = ""  # of the last mesh that was placed
 
 
-def ask(place: bpy.types.Scene, image: str, preset: str, seed: int, height: float, preferences) -> Job:
+def ask(place: bpy.types.Scene, image: str, preset: str, seed: int, height: float, method: str, preferences) -> Job:
     """Queue a job for a scene. Raises ValueError or OSError; the message says what to do."""
     image = os.path.abspath(bpy.path.abspath(image)) if image else ""
     if not os.path.isfile(image):
         raise ValueError(f"There is no image {image!r}; pick one" if image else "Pick an image first")
     job = Job(
         image=image, out="", server=preferences.server(), preset=preset, seed=seed, height=height,
-        bundle=preferences.bundle, target=open_file.target(place),
+        bundle=preferences.bundle, method=method, target=open_file.target(place),
     )  # fmt: skip
     job.out = str(Path(results_folder()) / f"{job.name}-{job.id}.glb")
     queue.add(job)

@@ -121,7 +121,7 @@ class Local:
         self._job, self._kill_at = job, None
         self._running().send({
             "type": "generate", "id": job.id, "image": job.image, "out": job.out, "preset": job.preset,
-            "seed": job.seed, "bundle": job.bundle,
+            "seed": job.seed, "bundle": job.bundle, "method": job.method,
         })  # fmt: skip
 
     def cancel(self, job: Job) -> None:

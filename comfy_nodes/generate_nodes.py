@@ -12,6 +12,7 @@ from .field_nodes import PRESETS
 class Generate3D(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
+        from ..iso3d_core.config import METHODS
         from .convert import BACKGROUND, SUBJECT
         from .host import bundle_names
 
@@ -33,6 +34,10 @@ class Generate3D(io.ComfyNode):
                 io.Combo.Input("preset", options=PRESETS, default="default", tooltip="How much work"),
                 io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="Of all noise", control_after_generate=True),
                 io.String.Input("filename_prefix", default="mesh/iso3d", tooltip="Inside the output folder"),
+                io.Combo.Input(
+                    "method", options=list(METHODS), default="isotropic3d", optional=True,
+                    tooltip="isotropic3d resembles the image; hifi123 then carries the image's own texture over",
+                ),
             ],
             outputs=[
                 io.Mesh.Output(display_name="mesh", tooltip="For every node that takes a mesh"),
@@ -45,8 +50,10 @@ class Generate3D(io.ComfyNode):
     @classmethod
     def execute(
         cls, image: Any, bundle: str, preset: str, seed: int, filename_prefix: str, mask: Any = None,
-        mask_shows: str = "",
+        mask_shows: str = "", method: str = "isotropic3d",
     ) -> Any:  # fmt: skip
+        from dataclasses import replace
+
         import torch
 
         from ..iso3d_core.cameras import even_azimuths, orbit
@@ -59,7 +66,9 @@ class Generate3D(io.ComfyNode):
         reference = references(image, mask, mask_shows or BACKGROUND)[0]
         prior = ready(load_bundle(bundle))
         with torch.inference_mode(False), torch.enable_grad():
-            mesh = generate(reference, configure(preset, bundle, seed), reporter(), prior=prior)
+            config = replace(configure(preset, bundle, seed), method=method)
+            report = reporter(("views", "refine" if method == "hifi123" else "mesh"), method)
+            mesh = generate(reference, config, report, prior=prior)
         mesh.save(path)
         vertices, faces, more = mesh_values(mesh)
         shown = relative(entry)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..iso3d_core.types import STAGES, InputError, Progress
+from ..iso3d_core.types import InputError, Progress, stage_shares
 
 TICKS, PREVIEW_SECONDS, PREVIEW_PIXELS = 1000, 1.0, 512
 
@@ -93,13 +93,15 @@ def check_interrupt() -> None:
     memory.throw_exception_if_processing_interrupted()
 
 
-def reporter(stages: tuple[str, ...] = tuple(STAGES)) -> Callable[[Progress], None]:
+def reporter(stages: tuple[str, ...], method: str = "isotropic3d") -> Callable[[Progress], None]:
     """Moves the node's progress bar over the given stages, shows a preview about once a second, and lets the host's
     interruption through at every step."""
     import comfy.utils
 
     bar = comfy.utils.ProgressBar(TICKS)
-    shares = STAGES if stages[0] in STAGES else {stages[0]: (0.0, 1.0)}
+    shares = stage_shares(method)
+    if stages[0] not in shares:
+        shares = {stages[0]: (0.0, 1.0)}
     first, last = shares[stages[0]][0], shares[stages[-1]][1]
     shown = [0.0]
 

@@ -108,5 +108,14 @@ class Progress:
 STAGES = {"views": (0.0, 0.25), "warm start": (0.25, 0.55), "optimise": (0.55, 0.92), "mesh": (0.92, 1.0)}
 """From where to where each stage of a generation moves one bar over all of it, roughly by its time."""
 
+
+def stage_shares(method: str) -> dict[str, tuple[float, float]]:
+    """`STAGES` of a method; HiFi-123 refines the mesh afterwards."""
+    if method != "hifi123":
+        return STAGES
+    coarse = {stage: (0.45 * low, 0.45 * high) for stage, (low, high) in STAGES.items()}
+    return {**coarse, "start": (0.45, 0.5), "refine": (0.5, 1.0)}
+
+
 OnProgress = Callable[[Progress], None]
 """Called at least once a step. It cancels the work by raising `Cancelled`."""

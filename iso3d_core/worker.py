@@ -3,7 +3,8 @@
 JSON objects, one a line, UTF-8. Requests on stdin:
 
     {"type": "hello"}                                          versions, devices, presets, bundles
-    {"type": "generate", "id": ID, "image": PATH, "out": PATH, "preset": "fast", "seed": 0, "bundle": "tiny"}
+    {"type": "generate", "id": ID, "image": PATH, "out": PATH, "preset": "fast", "seed": 0, "bundle": "tiny",
+     "method": "isotropic3d"}
     {"type": "cancel", "id": ID}                               a running or a waiting job
     {"type": "free"}                                           forget the loaded networks
     {"type": "quit"}
@@ -25,11 +26,11 @@ import threading
 import time
 import traceback
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from .types import STAGES, Cancelled, InputError, Progress
+from .types import Cancelled, InputError, Progress, stage_shares
 
 PROTOCOL = 1
 EVENT_SECONDS, PREVIEW_SECONDS, PREVIEW_SIDE = 0.1, 2.0, 128
@@ -114,10 +115,11 @@ class Worker:
             if not isinstance(request.get(name), str):
                 raise InputError(f"generate needs {name!r}, a path")
         self.check(job)  # a job cancelled while it waited does not start
-        report = self.reporter(job)
         self.say("started", id=job)
         started = time.monotonic()
         config = configure(request.get("preset", "default"), request.get("bundle", "tiny"), int(request.get("seed", 0)))
+        config = replace(config, method=request.get("method", config.method))
+        report = self.reporter(job, stage_shares(config.method))
         prior = self.prior(config.bundle)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -141,7 +143,7 @@ class Worker:
             self._loaded = bundle, MultiViewPrior.load(bundle)
         return self._loaded[1]
 
-    def reporter(self, job: str) -> Any:
+    def reporter(self, job: str, shares: dict[str, tuple[float, float]]) -> Any:
         folder = Path(tempfile.gettempdir())
         preview_file = folder / f"iso3d-{os.getpid()}-preview.png"
         began, said, drawn = time.monotonic(), [0.0], [0.0]
@@ -149,10 +151,10 @@ class Worker:
         def report(progress: Progress) -> None:
             self.check(job)
             now = time.monotonic()
-            if progress.stage not in STAGES or (now - said[0] < EVENT_SECONDS and progress.step < progress.total):
+            if progress.stage not in shares or (now - said[0] < EVENT_SECONDS and progress.step < progress.total):
                 return
             said[0] = now
-            low, high = STAGES[progress.stage]
+            low, high = shares[progress.stage]
             fraction = low + (high - low) * progress.step / max(progress.total, 1)
             shown = None
             if progress.preview is not None and now - drawn[0] > PREVIEW_SECONDS:
