@@ -42,7 +42,7 @@ def reference():
 def test_the_embedded_bundle_is_intact_and_small():
     bundle = find_bundle("tiny")
     assert bundle.broken_files() == []
-    assert bundle.parts == ["clip", "multiview", "sketch", "vae"]
+    assert bundle.parts == ["clip", "depth", "multiview", "sketch", "text", "vae"]
     assert bundle.size_bytes < 45e6
     core = ("clip", "vae", "multiview", "sketch")
     assert sum(p.stat().st_size for part in core for p in bundle.part(part).iterdir()) < 25e6

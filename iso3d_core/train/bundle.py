@@ -188,4 +188,25 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
             torch.manual_seed(0)
             losses = [float(model(latents.batch(np.random.default_rng(i), 8))["loss"]) for i in range(16)]
             out[f"stage{stage}_loss{'_with_reference' if explicit else ''}"] = float(np.mean(losses))
+    if (work / "depth" / "final.pt").exists():
+        out |= validate_depth(work, depth.latents_of(views, {"targets": targets, "references": references}))
     return {name: round(value, 5) for name, value in out.items()}
+
+
+def validate_depth(work: Path, latents: Tensor) -> dict[str, float]:
+    """The depth-conditioned denoising loss of both images of a pair, plain and with injection."""
+    first = HELD_OUT_SEED + 10_000
+    depth.build(work / "validation_depth", range(first, first + len(latents)))
+    images, captions = depth.load_depth(work / "validation_depth")
+    tokenizer = load_tokenizer(work / "depth")
+    text = depth.text_tower(load_towers(work, tokenizer), tokenizer)
+    text.clip.load_state_dict(torch.load(work / "depth" / "text.pt", weights_only=True))
+    data, unet = depth.DepthSet(latents, images, captions, text), depth.make_unet()
+    unet.load_state_dict(torch.load(work / "depth" / "final.pt", weights_only=True))
+    model, out = depth.DepthTraining(unet, {**diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}).eval(), {}
+    for inject in (False, True):
+        torch.manual_seed(0)
+        batches = (data.batch(np.random.default_rng(i), 8) for i in range(16))
+        losses = [float(model({**batch, "inject": inject})["loss"]) for batch in batches]
+        out["depth_loss_with_injection" if inject else "depth_loss"] = float(np.mean(losses))
+    return out
