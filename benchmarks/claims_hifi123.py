@@ -30,7 +30,7 @@ from iso3d_core.train.evaluate import reference_of
 from iso3d_core.train.world import held_out
 from iso3d_core.types import Mesh, Reference
 
-SIZE, STEPS, ELEVATION = 64, 20, 15.0
+SIZE, STEPS, ELEVATION = 64, 20, 15.0  # STEPS of the inversion's claim; RGNV takes the bundle's own
 AZIMUTHS = (22.0, 45.0, 90.0, 135.0, 180.0)
 
 
@@ -82,7 +82,7 @@ def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None
         embedding = views.embed(reference)
         with torch.no_grad():
             own, own_mask = views.decode_with_mask(views.sample_latents(embedding, cameras, 25))
-        memory = rgnv.remember(prior, reference, steps=STEPS)
+        memory = rgnv.remember(prior, reference)
         for kind, coarse, shape, near in (
             ("blurred", blur(rgb), mask, depth),
             ("recolored", recolor(rgb, mask), mask, depth),
@@ -114,13 +114,13 @@ def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None
 def enhance(prior, reference, coarse, mask, depth, memory, without: str = "") -> Tensor:
     """RGNV; without a memory plain inversion and denoising of the coarse views alone."""
     if memory is not None and without != "depth":
-        return rgnv.enhance(prior, reference, coarse, mask, depth, steps=STEPS, memory=memory)
+        return rgnv.enhance(prior, reference, coarse, mask, depth, memory=memory)
     condition = prior.condition(mask if depth is None else depth)
     if without == "depth":
         condition.depth.zero_()
-    until = round(rgnv.STRENGTH * STEPS)
-    z = rgnv.invert_latents(prior, prior.encode(coarse), condition, STEPS, until)[-1]
-    out = prior.decode(rgnv.denoise(prior, z, condition, STEPS, until, memory=memory)[0])
+    steps, until = rgnv.schedule(prior, None, None)
+    z = rgnv.invert_latents(prior, prior.encode(coarse), condition, steps, until)[-1]
+    out = prior.decode(rgnv.denoise(prior, z, condition, steps, until, memory=memory)[0])
     solid = (mask * 2).clamp(0, 1)
     return out * solid + 1 - solid
 
@@ -128,13 +128,11 @@ def enhance(prior, reference, coarse, mask, depth, memory, without: str = "") ->
 def speed(prior: DepthPrior, obj) -> None:
     rgb, mask, depth = true_views(obj, orbit(even_azimuths(4), torch.full((4,), ELEVATION)))
     reference = reference_of(obj)
-    rgnv.enhance(prior, reference, rgb, mask, depth, steps=STEPS)  # warm
-    memory = rgnv.remember(prior, reference, steps=STEPS)
-    rgnv.enhance(prior, reference, rgb, mask, depth, steps=STEPS, memory=memory)  # fills it
-    alone = [timed(lambda: rgnv.enhance(prior, reference, rgb, mask, depth, steps=STEPS)) for _ in range(3)]
-    reused = [
-        timed(lambda: rgnv.enhance(prior, reference, rgb, mask, depth, steps=STEPS, memory=memory)) for _ in range(3)
-    ]
+    rgnv.enhance(prior, reference, rgb, mask, depth)  # warm
+    memory = rgnv.remember(prior, reference)
+    rgnv.enhance(prior, reference, rgb, mask, depth, memory=memory)  # fills it
+    alone = [timed(lambda: rgnv.enhance(prior, reference, rgb, mask, depth)) for _ in range(3)]
+    reused = [timed(lambda: rgnv.enhance(prior, reference, rgb, mask, depth, memory=memory)) for _ in range(3)]
     whole, second = np.median(alone), np.median(reused)
     print(f"\nfour views: {whole:.2f} s; a second batch for the same reference {second:.2f} s ({whole / second:.2f} x)")
 

@@ -34,9 +34,9 @@ class RgnvEnhance(io.ComfyNode):
                 ),
                 io.Image.Input("depth", optional=True, tooltip="Depth of the coarse views, bright is near"),
                 io.Float.Input(
-                    "strength", default=0.6, min=0.0, max=1.0, step=0.05, tooltip="How far to depart from the views"
+                    "strength", default=0.8, min=0.0, max=1.0, step=0.05, tooltip="How far to depart from the views"
                 ),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Of DDIM; 20 is usual, 50 the paper's"),
+                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Of DDIM; 0 takes the bundle's own"),
                 io.Combo.Input(
                     "bundle", options=bundle_names(), default="tiny",
                     tooltip="With a depth-conditioned prior: tiny, or sd-depth",
@@ -60,7 +60,7 @@ class RgnvEnhance(io.ComfyNode):
         near = None if depth is None else from_image(check_image(depth, "depth")).mean(dim=1, keepdim=True)
         prior = ready(load_depth_bundle(bundle))
         out = rgnv.enhance(
-            prior, subject, views, masks, near, strength, steps, on_progress=reporter(("enhance",))
+            prior, subject, views, masks, near, strength, steps or None, on_progress=reporter(("enhance",))
         )  # fmt: skip
         return io.NodeOutput(to_image(out))
 
@@ -88,7 +88,7 @@ class RefineMesh(io.ComfyNode):
                 ),
                 io.Int.Input("steps", default=60, min=1, max=10_000, tooltip="Of the refinement"),
                 io.Float.Input(
-                    "strength", default=0.6, min=0.0, max=1.0, step=0.05, tooltip="More is nearer to the reference"
+                    "strength", default=0.8, min=0.0, max=1.0, step=0.05, tooltip="More is nearer to the reference"
                 ),
                 io.Int.Input(
                     "texture_size", default=1024, min=16, max=8192, tooltip="Pixels a side, where it has no texture yet"

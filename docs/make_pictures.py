@@ -1,4 +1,4 @@
-"""Make the README's pictures from real output: reference, four sampled views, six frames of the generated mesh.
+"""Make the README's picture from real output: reference, four sampled views, four frames of the mesh by each method.
 
 python docs/make_pictures.py [NAME …]      names of examples; default: rocket duck house
 """
@@ -19,21 +19,25 @@ SIZE = 128
 
 
 def row(name: str, folder: Path) -> np.ndarray:
-    """One example: [SIZE, 11 * SIZE, 3] uint8."""
-    image = ROOT / "examples" / f"{name}.png"
-    views, mesh, turn = folder / "views.png", folder / f"{name}.glb", folder / "turn.png"
-    for command in (
-        ["views", image, "-o", views],
-        ["generate", image, "-o", mesh],
-        ["render", mesh, "-o", turn, "--frames", "6", "--size", SIZE],
-    ):
-        if iso3d([str(word) for word in command]) != 0:
-            raise SystemExit(f"{command} failed")
+    """One example: [SIZE, 13 * SIZE, 3] uint8."""
+    image, views = ROOT / "examples" / f"{name}.png", folder / "views.png"
+    run("views", image, "-o", views)
+    turns = []
+    for method in ("isotropic3d", "hifi123"):
+        mesh, turn = folder / f"{name}_{method}.glb", folder / "turn.png"
+        run("generate", image, "-o", mesh, "--method", method)
+        run("render", mesh, "-o", turn, "--frames", 4, "--size", SIZE)
+        turns.append(np.asarray(Image.open(turn)))
     reference = Image.open(image).convert("RGBA")
     white = Image.new("RGBA", reference.size, "white")
     reference = Image.alpha_composite(white, reference).convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
     sheet = Image.open(views).resize((4 * SIZE, SIZE), Image.Resampling.BICUBIC)
-    return np.concatenate([np.asarray(reference), np.asarray(sheet), np.asarray(Image.open(turn))], axis=1)
+    return np.concatenate([np.asarray(reference), np.asarray(sheet), *turns], axis=1)
+
+
+def run(*words: object) -> None:
+    if iso3d([str(word) for word in words]) != 0:
+        raise SystemExit(f"{words} failed")
 
 
 def main() -> None:

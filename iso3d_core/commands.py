@@ -66,9 +66,10 @@ class Enhance:
     """Folder; the enhanced views keep their names, as PNG."""
     depth: Path | None = None
     """Folder with a depth image of each view under the same name, bright is near; without it the mask is flat depth."""
-    strength: float = 0.6
-    """0 to 1: more is nearer to the reference's texture and may change the shape."""
-    steps: int = 20
+    strength: float | None = None
+    """0 to 1: more is nearer to the reference's texture and may change the shape; the bundle's own by default."""
+    steps: int | None = None
+    """Of DDIM; the bundle's own by default."""
     prompt: str = ""
     guidance: float | None = None
     """Classifier-free guidance scale where there is a prompt; the bundle's own by default."""
@@ -86,8 +87,8 @@ class Refine:
     out: Out
     """File (.glb, .obj, .ply or .stl)."""
     steps: int = 60
-    strength: float = 0.6
-    """0 to 1: more is nearer to the reference's texture."""
+    strength: float | None = None
+    """0 to 1: more is nearer to the reference's texture; the bundle's own by default."""
     elevation: float | None = None
     """Degrees of the reference above the horizon; without it the outline decides."""
     texture: int = 1024

@@ -22,7 +22,7 @@ from .priors.depth import DepthCondition, DepthPrior
 from .priors.injection import KeysValues
 from .types import InputError, OnProgress, Progress, Reference
 
-STEPS, STRENGTH = 20, 0.6
+PAPER = {"steps": 50, "strength": 0.6}
 OnStep = Callable[[int, int], None]
 
 
@@ -42,7 +42,7 @@ def invert(
     prior: DepthPrior,
     image: Tensor,
     depth: Tensor,
-    steps: int = STEPS,
+    steps: int,
     until: int | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
@@ -136,8 +136,8 @@ def remember(
     prior: DepthPrior,
     reference: Reference,
     depth: Tensor | None = None,
-    steps: int = STEPS,
-    strength: float = STRENGTH,
+    steps: int | None = None,
+    strength: float | None = None,
     prompt: str = "",
     on_step: OnStep | None = None,
 ) -> Memory:
@@ -149,7 +149,7 @@ def remember(
     depth = mask if depth is None else depth * resize(mask, depth.shape[-2:])
     prompts = ("", prompt) if prompt else ("",)
     plain = prior.condition(depth)
-    until = steps_back(steps, strength)
+    steps, until = schedule(prior, steps, strength)
     z = prior.encode(on_background(prior, rgb, mask).to(prior.device))
     states = invert_latents(prior, z, plain, steps, until, on_step)
     return Memory(states, prior.condition(depth, prompts))
@@ -161,8 +161,8 @@ def enhance(
     coarse: Tensor,
     mask: Tensor | None = None,
     depth: Tensor | None = None,
-    strength: float = STRENGTH,
-    steps: int = STEPS,
+    strength: float | None = None,
+    steps: int | None = None,
     prompt: str = "",
     guidance_scale: float | None = None,
     memory: Memory | None = None,
@@ -180,7 +180,7 @@ def enhance(
     """
     if coarse.ndim != 4 or coarse.shape[1] != 3 or len(coarse) == 0:
         raise InputError(f"coarse views must be [V, 3, H, W], got {tuple(coarse.shape)}")
-    until = steps_back(steps, strength)
+    steps, until = schedule(prior, steps, strength)
     size = (prior.info["image_size"],) * 2
     rgb = resize(coarse.float().clamp(0, 1), size)
     mask = resize(not_white(rgb) if mask is None else mask.float(), size).clamp(0, 1)
@@ -199,7 +199,7 @@ def enhance(
     if memory is None:
         memory = remember(prior, reference, None, steps, strength, prompt, report)
     elif len(memory.states) <= until:
-        raise InputError(f"this memory goes back {len(memory.states) - 1} steps, strength {strength} needs {until}")
+        raise InputError(f"this memory goes back {len(memory.states) - 1} steps, this strength needs {until}")
     prompts = ("", prompt) if prompt else ("",)
     scale = prior.info.get("guidance_scale", 7.5) if guidance_scale is None else guidance_scale
     plain = prior.condition(depth)
@@ -213,11 +213,15 @@ def enhance(
     return out * mask + 1 - mask
 
 
-def steps_back(steps: int, strength: float) -> int:
-    """How many of the steps a strength stands for; raises InputError outside 0..1."""
+def schedule(prior: DepthPrior, steps: int | None, strength: float | None) -> tuple[int, int]:
+    """DDIM steps, and how many of them a strength goes back; None takes the bundle's own (``rgnv`` in bundle.json),
+    else the public code's. Raises InputError for a strength outside 0..1."""
+    own = {**PAPER, **prior.info.get("rgnv", {})}
+    steps = int(own["steps"]) if steps is None else steps
+    strength = own["strength"] if strength is None else strength
     if not 0 <= strength <= 1:
         raise InputError(f"strength must be 0 to 1, got {strength}")
-    return round(strength * steps)
+    return steps, round(strength * steps)
 
 
 def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -12,10 +12,13 @@ import trimesh
 from iso3d_core import Cancelled, InputError, Reference, generate, load_reference
 from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.config import PRESETS, MeshConfig, customise, preset
+from iso3d_core.mesh.placing import fit_into_ball
 from iso3d_core.methods.isotropic3d import optimise, visual_hull
 from iso3d_core.pipeline import UnfamiliarImage, configure
 from iso3d_core.priors.base import not_white
 from iso3d_core.priors.multiview import MultiViewPrior
+from iso3d_core.render.raster import render_mesh
+from iso3d_core.types import stage_shares
 from iso3d_core.weights import find_bundle
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -179,3 +182,23 @@ def test_a_scene_to_start_from_is_gone_on_with_and_not_changed(prior, reference)
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
     change = (second.field.table - first.field.table).detach().abs().max()
     assert 0 < float(change) < float(first.field.table.detach().abs().max())
+
+
+def test_hifi123_refines_what_isotropic3d_makes(reference, prior):
+    """The same surface, another texture, nearer to the reference where the reference shows it."""
+    config = replace(preset("fast"), refine_steps=8)
+    seen = []
+    plain = generate(reference, config, prior=prior)
+    refined = generate(reference, replace(config, method="hifi123"), lambda p: seen.append(p.stage), prior)
+    assert np.array_equal(plain.vertices, refined.vertices)
+    assert np.array_equal(plain.uvs, refined.uvs)
+    assert not np.array_equal(plain.texture, refined.texture)
+    assert list(dict.fromkeys(seen)) == ["views", "warm start", "mesh", "start", "refine", "done"]
+    assert set(seen) <= {*stage_shares("hifi123"), "done"}
+    target = torch.nn.functional.interpolate(reference.on_white()[None], (64, 64), mode="area")
+
+    def error(mesh):
+        view = render_mesh(fit_into_ball(mesh), orbit(0.0, 0.0, 3.4, 35.0), 64)[:, :3]
+        return float((view - target).abs().mean())
+
+    assert error(refined) < error(plain)

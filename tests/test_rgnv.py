@@ -233,7 +233,8 @@ def test_the_command_keeps_names_and_overwrites_nothing(tmp_path, capsys):
     ref, a, b = (str(tmp_path / f"{name}.png") for name in ("ref", "a", "b"))
     assert main(["enhance", ref, a, b, "-o", str(tmp_path / "out"), "--steps", "4"]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
-    assert Image.open(tmp_path / "out" / "a.png").size == (64, 64)
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert image.size == (64, 64)
     for bad in (["-o", str(tmp_path)], ["-o", str(tmp_path / "x.png")], ["-o", str(tmp_path / "c"), "--strength", "2"]):
         assert main(["enhance", ref, a, *bad]) == 2
     assert main(["enhance", ref, str(tmp_path / "missing.png"), "-o", str(tmp_path / "c")]) == 2

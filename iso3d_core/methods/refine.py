@@ -47,7 +47,7 @@ MARGIN = 0.1  # of a `Reference`
 class RefineConfig:
     """steps : of the refinement; start_steps : before, the field learns the mesh's own colors
     target : "rgsd", or "sds" for plain score distillation of the same prior
-    ddim_steps, strength : of inversion, and what fraction of it (t_s)
+    ddim_steps, strength : of inversion, and what fraction of it (t_s); None takes the bundle's own, as RGNV does
     views : random ones a step, evenly around; elevation_deg : their range; fixed : azimuths of the fixed views
     lambda_reference : of the squared error of the reference's own view
     reference_elevation_deg : of the reference above the horizon; None takes where the outline fits best
@@ -58,8 +58,8 @@ class RefineConfig:
     steps: int = 60
     start_steps: int = 120
     target: str = "rgsd"
-    ddim_steps: int = 20
-    strength: float = 0.6
+    ddim_steps: int | None = None
+    strength: float | None = None
     views: int = 4
     elevation_deg: tuple[float, float] = (-5.0, 35.0)
     fixed: tuple[float, ...] = (120.0, 240.0)
@@ -147,9 +147,10 @@ def refine_objective(
     prior: DepthPrior, surface: Surface, field: TextureField, reference: Reference, config: RefineConfig
 ) -> Callable:
     """RGSD's alternation (Algorithm 1), or plain SDS, plus the reference's own view."""
-    size, until = prior.info["image_size"], rgnv.steps_back(config.ddim_steps, config.strength)
-    memory = rgnv.remember(prior, reference, steps=config.ddim_steps, strength=config.strength)
-    levels = rgnv.noise_levels(prior, config.ddim_steps)
+    size = prior.info["image_size"]
+    steps, until = rgnv.schedule(prior, config.ddim_steps, config.strength)
+    memory = rgnv.remember(prior, reference, None, config.ddim_steps, config.strength)
+    levels = rgnv.noise_levels(prior, steps)
     own, own_light, own_view, solid = reference_view(prior, surface, reference, config.reference_elevation_deg)
 
     def shown(seen: Seen, shading: Shading | None) -> Tensor:
@@ -157,8 +158,8 @@ def refine_objective(
 
     def rgnv_of(z: Tensor, seen: Seen, to: int) -> tuple[Tensor, Tensor]:
         condition = prior.condition(nearness(seen.depth, seen.mask))
-        noisy = rgnv.invert_latents(prior, z.detach(), condition, config.ddim_steps, until)[-1]
-        return rgnv.denoise(prior, noisy, condition, config.ddim_steps, until, memory=memory, to=to)
+        noisy = rgnv.invert_latents(prior, z.detach(), condition, steps, until)[-1]
+        return rgnv.denoise(prior, noisy, condition, steps, until, memory=memory, to=to)
 
     fixed_cameras = look(prior, torch.tensor(config.fixed), 15.0)
     fixed, fixed_light = surface.see(fixed_cameras, size), bundle_light(prior, fixed_cameras)

@@ -49,6 +49,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
         "light": asdict(light), "guidance_scale": 3.0, "familiar_limit": limit,
         # RGNV, with the part `depth`: which layers take the reference's keys and values, and on what background.
         "injected_layers": list(depth.LAYERS), "inject_from": 0, "background": 1.0,
+        "rgnv": {"steps": 6, "strength": 0.8},
         "provenance": {
             "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, depth, bundle",
             "objects": len(views), "seeds": [0, len(views)], "held_out_from_seed": HELD_OUT_SEED,
