@@ -187,7 +187,7 @@ def in_mid_job(module, settings):
     """Start the real worker, tell its process, then go on as the caller wishes."""
     settings.worker_python = REAL
     place = session(module)
-    job = place.ask(bpy.context.scene, IMAGE, "quality", 0, 1.0, settings)
+    job = place.ask(bpy.context.scene, IMAGE, "quality", 0, 1.0, "isotropic3d", settings)
     want = os.environ["WHEN"]
     began = time.monotonic()
     while time.monotonic() - began < 120:
