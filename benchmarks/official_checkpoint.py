@@ -34,7 +34,7 @@ torch.save(state, sys.argv[1])
 SDS = """
 import sys, torch
 from dataclasses import replace
-from iso3d_core.config import preset
+from iso3d_core.presets import preset
 from iso3d_core.fields.scene import Scene
 from iso3d_core.images import load_reference
 from iso3d_core.methods.isotropic3d import sds_objective

@@ -68,9 +68,9 @@ class SdsNerfOptimizer(io.ComfyNode):
     ) -> Any:  # fmt: skip
         import torch
 
-        from ..iso3d_core.config import customise
         from ..iso3d_core.methods.isotropic3d import optimise
         from ..iso3d_core.pipeline import configure
+        from ..iso3d_core.presets import customise
         from ..iso3d_core.types import InputError
         from .convert import to_image
         from .host import ready, reporter

@@ -36,7 +36,11 @@ class Generate3D(io.ComfyNode):
                 io.String.Input("filename_prefix", default="mesh/iso3d", tooltip="Inside the output folder"),
                 io.Combo.Input(
                     "method", options=list(METHODS), default="isotropic3d", optional=True,
-                    tooltip="isotropic3d resembles the image; hifi123 then carries the image's own texture over",
+                    tooltip="isotropic3d resembles the image; consistent123 and hifi123 hold on to it",
+                ),
+                io.String.Input(
+                    "prompt", default="", optional=True,
+                    tooltip="What the image shows, for methods with a 2D prior; empty: found by CLIP",
                 ),
             ],
             outputs=[
@@ -50,15 +54,15 @@ class Generate3D(io.ComfyNode):
     @classmethod
     def execute(
         cls, image: Any, bundle: str, preset: str, seed: int, filename_prefix: str, mask: Any = None,
-        mask_shows: str = "", method: str = "isotropic3d",
+        mask_shows: str = "", method: str = "isotropic3d", prompt: str = "",
     ) -> Any:  # fmt: skip
-        from dataclasses import replace
-
         import torch
 
         from ..iso3d_core.cameras import even_azimuths, orbit
         from ..iso3d_core.pipeline import configure, generate
+        from ..iso3d_core.presets import with_method
         from ..iso3d_core.render.raster import render_mesh
+        from ..iso3d_core.types import stage_shares
         from .convert import BACKGROUND, mesh_values, references, to_image
         from .host import load_bundle, output_path, ready, relative, reporter
 
@@ -66,8 +70,8 @@ class Generate3D(io.ComfyNode):
         reference = references(image, mask, mask_shows or BACKGROUND)[0]
         prior = ready(load_bundle(bundle))
         with torch.inference_mode(False), torch.enable_grad():
-            config = replace(configure(preset, bundle, seed), method=method)
-            report = reporter(("views", "refine" if method == "hifi123" else "mesh"), method)
+            config = with_method(configure(preset, bundle, seed), method, prompt.strip() or None)
+            report = reporter(tuple(stage_shares(method)), method)
             mesh = generate(reference, config, report, prior=prior)
         mesh.save(path)
         vertices, faces, more = mesh_values(mesh)

@@ -6,14 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import PRESETS, GenerateConfig, preset
+    from .config import GenerateConfig
     from .images import load_reference
     from .pipeline import generate
+    from .presets import PRESETS, preset
     from .types import Cancelled, InputError, Mesh, Progress, Reference
 
 _PUBLIC = {
     "generate": "pipeline", "load_reference": "images",
-    "PRESETS": "config", "GenerateConfig": "config", "preset": "config",
+    "PRESETS": "presets", "GenerateConfig": "config", "preset": "presets",
     "Mesh": "types", "Reference": "types", "Progress": "types", "InputError": "types", "Cancelled": "types",
 }  # fmt: skip
 

@@ -51,15 +51,18 @@ def run_generate(c: Generate) -> int:
     from . import files
     from .images import load_reference
     from .pipeline import configure, generate
+    from .presets import with_method
 
-    config = replace(configure(c.preset, c.bundle, c.seed), device=c.device, method=c.method)
+    config = replace(with_method(configure(c.preset, c.bundle, c.seed), c.method, c.prompt), device=c.device)
     targets = files.output_paths(list(c.images), c.out)
     references = [load_reference(path) for path in c.images]  # all of them first: a bad one costs no minutes
     for target in targets:
         files.check_writable(target)
     from .priors.multiview import MultiViewPrior
+    from .weights import find_bundle
 
-    prior = MultiViewPrior.load(c.bundle, c.device)
+    needed = c.method == "isotropic3d" or find_bundle(c.bundle).has("multiview")
+    prior = MultiViewPrior.load(c.bundle, c.device) if needed else None
     for reference, target in zip(references, targets, strict=True):
         state = files.checkpoint_folder(target)
         with Bars(c.preview) as bars:
@@ -71,6 +74,8 @@ def run_generate(c: Generate) -> int:
                     print(f"iso3d: stopped; the same command with --resume goes on from {state}", file=sys.stderr)
                 raise
         mesh.save(target)
+        if mesh.metadata.get("boundary"):
+            files.write_boundary(mesh.metadata["boundary"], target.with_suffix(".boundary.png"))
         files.remove_checkpoints(state)
         print(f"{target}  {len(mesh.faces):,} faces, {len(mesh.vertices):,} vertices, {bars.seconds:.1f} s")
     return OK

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from .config import TrainOptions
+from .options import TrainOptions
 
 Out = Annotated[Path, arg(aliases=["-o"])]
 
@@ -33,6 +33,9 @@ class Generate:
     preview: Path | None = None
     """PNG rewritten every few seconds with the current views."""
     method: str = "isotropic3d"
+    """isotropic3d, consistent123, hifi123, zero123, magic123 or realfusion-sds."""
+    prompt: str | None = None
+    """What the image shows, for methods with a 2D prior; CLIP finds words itself without it."""
     keep_field: bool = False
     """Also write the optimised radiance field, as <name>.field.safetensors, for `iso3d render`."""
 

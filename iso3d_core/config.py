@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .schedules import Ramp
 from .types import InputError
 
-METHODS = ("isotropic3d", "hifi123")
+METHODS = ("isotropic3d", "consistent123", "hifi123", "zero123", "magic123", "realfusion-sds")
 
 
 @dataclass(frozen=True)
@@ -155,9 +154,54 @@ class MeshConfig:
 
 
 @dataclass(frozen=True)
+class ReferenceWeights:
+    """Of the reference's own view: rgb, mask, and depth, whose weight rises over the steps (Consistent123's code)."""
+
+    rgb: float = 1000.0
+    mask: float = 500.0
+    depth: float = 10.0
+
+
+@dataclass(frozen=True)
+class GuidedConfig:
+    """The methods that optimise after the reference's view with a 3D and a 2D prior.
+
+    steps : in all; weights : fixed ones of the 3D and the 2D prior, None for Consistent123's boundary and ``dynamic``
+    boundary : fractions of the steps before which the 3D prior is not joined, and at which it is at the latest
+    judge_every, window, threshold : of the boundary judgement (Eq. 6)
+    reference_every : steps from one to the next that sees the reference's view
+    t_3d, t_2d : ranges of the noise level; guidance_3d, guidance_2d : CFG scales
+    elevation_deg : of the reference above the horizon; None asks the multi-view prior
+    """
+
+    steps: int = 5_000
+    weights: tuple[float, float] | None = None
+    dynamic: str = "exp"
+    boundary: tuple[float, float] = (0.42, 0.7)
+    judge_every: int = 20
+    window: int = 5
+    threshold: float = 0.00025
+    reference_every: int = 4
+    reference: ReferenceWeights = ReferenceWeights()
+    t_3d: tuple[float, float] = (0.02, 0.98)
+    t_2d: tuple[float, float] = (0.2, 0.6)
+    guidance_3d: float = 5.0
+    guidance_2d: float = 10.0
+    lambda_orient: float = 1.0
+    elevation_deg: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.judge_every < 1 or self.window < 1 or self.reference_every < 2:
+            raise InputError("steps, judge_every and window must be at least 1, and reference_every at least 2")
+        if not 0 <= self.boundary[0] <= self.boundary[1] <= 1:
+            raise InputError(f"the boundary must be two rising fractions of the steps, got {self.boundary}")
+
+
+@dataclass(frozen=True)
 class GenerateConfig:
     """Everything `generate` needs but the image.
 
+    guided : of every method but isotropic3d; prompt : what the image shows, for a 2D prior; None asks CLIP
     refine_steps : of HiFi-123's refine stage, where ``method`` is hifi123
     """
 
@@ -172,6 +216,8 @@ class GenerateConfig:
     light: LightConfig = LightConfig()
     warm_start: WarmStart | None = None
     stage: Stage = Stage()
+    guided: GuidedConfig = GuidedConfig()
+    prompt: str | None = None
     mesh: MeshConfig = MeshConfig()
     refine_steps: int = 60
 
@@ -182,124 +228,3 @@ class GenerateConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
-
-
-_PAPER = GenerateConfig(preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)))
-
-# The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
-_TINY = GenerateConfig(
-    field=FieldConfig(3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=10.0, blob_radius=1.0),
-    render=RenderConfig(samples=48),
-    cameras=CameraConfig(elevation_deg=(-5.0, 35.0)),
-    light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7), strength=0.9),
-    warm_start=WarmStart(),
-    stage=Stage(
-        steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.7, 0.1, 45), t_max=Ramp(0.85, 0.3, 45),
-        guidance_scale=1.5, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
-    ),
-    mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
-)  # fmt: skip
-
-TINY_PRESETS: dict[str, GenerateConfig] = {
-    "fast": replace(
-        _TINY,
-        preset="fast",
-        warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, 38.0), steps=80, sampling_steps=15),
-        stage=replace(_TINY.stage, steps=0),
-        mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
-        refine_steps=24,
-    ),
-    "default": _TINY,
-    "quality": replace(
-        _TINY,
-        preset="quality",
-        warm_start=WarmStart(steps=300, sampling_steps=40),
-        stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.7, 0.05, 400), t_max=Ramp(0.85, 0.2, 400)),
-        mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
-        refine_steps=150,
-    ),
-    "paper": replace(
-        _TINY,
-        preset="paper",
-        warm_start=None,
-        stage=replace(
-            _TINY.stage, steps=300, guidance_scale=5.0, t_min=Ramp(0.98, 0.02, 240), t_max=Ramp(0.98, 0.5, 240)
-        ),
-    ),
-}
-
-PRESETS: dict[str, dict[str, GenerateConfig]] = {
-    "tiny": TINY_PRESETS,
-    "isotropic3d": {
-        "fast": replace(_PAPER, preset="fast", bundle="isotropic3d", stage=replace(_PAPER.stage, steps=2_000)),
-        "default": replace(_PAPER, preset="default", bundle="isotropic3d", stage=replace(_PAPER.stage, steps=5_000)),
-        "quality": replace(_PAPER, preset="quality", bundle="isotropic3d"),
-        "paper": replace(_PAPER, bundle="isotropic3d"),
-    },
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """How a part of a bundle is trained; None leaves the part's own setting."""
-
-    work: Path
-    """Folder of data and checkpoints, outside any repository."""
-    objects: int = 12_000
-    """Objects rendered for training."""
-    size: int = 64
-    """Image side in pixels."""
-    steps: int | None = None
-    batch: int | None = None
-    learning_rate: float | None = None
-    start: str | None = None
-    """A bundle's name or folder, from whose weights `clip` or `views --stage 1` go on where shapes agree."""
-    compile: bool = False
-    """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
-    stage: int = 1
-    """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
-    out: Path | None = None
-    """Of `bundle`: the folder to write."""
-
-
-def preset(name: str, family: str = "tiny", seed: int = 0) -> GenerateConfig:
-    """The preset ``name`` of a family of bundles, for the bundle of that name; `pipeline.configure` finds the family.
-
-    Raises InputError for an unknown name.
-    """
-    presets = PRESETS.get(family, PRESETS["isotropic3d"])
-    if name not in presets:
-        raise InputError(f"unknown preset {name!r}; use one of {', '.join(presets)}")
-    return replace(presets[name], bundle=family, seed=seed)
-
-
-def customise(
-    config: GenerateConfig,
-    steps: int | None = None,
-    resolution: int | None = None,
-    guidance: float | None = None,
-    warm_start: bool = True,
-) -> GenerateConfig:
-    """``config`` with other SDS steps, resolution in pixels and guidance scale, or without its warm start.
-
-    The ramps over the steps are stretched with them. Raises InputError for a negative number of steps, or for
-    neither a warm start nor any step.
-    """
-    stage = config.stage
-    if steps is not None:
-        factor = steps / (stage.steps or stage.t_max.until)
-        ramps: dict[str, Any] = {
-            name: replace(ramp, until=max(1, round(ramp.until * factor)))
-            for name, ramp in vars(stage).items()
-            if isinstance(ramp, Ramp)
-        }
-        stage = replace(stage, steps=steps, **ramps)
-    if stage.steps == 0 and not warm_start:
-        raise InputError(
-            f"preset {config.preset!r} is a warm start alone; give it SDS steps, or leave the warm start on"
-        )
-    if resolution is not None:
-        stage = replace(stage, resolution=((0, resolution),))
-    if guidance is not None:
-        stage = replace(stage, guidance_scale=guidance)
-    return replace(config, stage=stage, warm_start=config.warm_start if warm_start else None)

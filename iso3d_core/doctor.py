@@ -52,7 +52,7 @@ def memory(name: str) -> list[str]:
     """A line a preset: the GPU memory it needs with the bundle, and whether this machine has it."""
     import torch
 
-    from .config import PRESETS, preset
+    from .presets import PRESETS, preset
     from .vram import predict
     from .weights import find_bundle
 

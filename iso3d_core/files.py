@@ -122,3 +122,36 @@ def _save(path: Path, write: Any) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another output") from None
+
+
+def write_boundary(found: dict[str, Any], path: Path, size: tuple[int, int] = (640, 360)) -> None:
+    """Draw Consistent123's boundary judgement as PNG: CLIP similarity over the steps, a line at the switch.
+
+    found : ``steps``, ``similarity`` and ``switched_at`` of a `ClipBoundary`
+    """
+    from PIL import Image, ImageDraw
+
+    width, height = size
+    left, right, top, bottom = 60, width - 20, 30, height - 40
+    steps, values = found["steps"], found["similarity"]
+    picture = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((left, 8), "CLIP similarity of eight renders to the text", fill="black")
+    if steps:
+        low, high = min(values), max(values)
+        last, span = max(steps[-1], 1), max(high - low, 1e-6)
+
+        def place(step: float, value: float) -> tuple[float, float]:
+            return left + (right - left) * step / last, bottom - (bottom - top) * (value - low) / span
+
+        draw.line([(left, top), (left, bottom), (right, bottom)], fill="grey")
+        for value in (low, high):
+            draw.text((8, place(0, value)[1] - 6), f"{value:.3f}", fill="black")
+        for step in (0, last):
+            draw.text((place(step, low)[0] - 10, bottom + 8), f"{step}", fill="black")
+        draw.line([place(s, v) for s, v in zip(steps, values, strict=True)], fill="#1f6fb4", width=2)
+        if found["switched_at"] is not None:
+            x = place(found["switched_at"], low)[0]
+            draw.line([(x, top), (x, bottom)], fill="#c0392b", width=1)
+            draw.text((max(left, x - 90), top), f"2D prior from {found['switched_at']}", fill="#c0392b")
+    _save(path, lambda part: picture.save(part, format="PNG"))

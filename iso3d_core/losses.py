@@ -16,10 +16,11 @@ def distill(z: Tensor, target: Tensor) -> Tensor:
     return 0.5 * (z - target.detach()).square().sum() / len(z)
 
 
-def sds_target(z: Tensor, noise: Tensor, predicted: Tensor, weight: float) -> Tensor:
+def sds_target(z: Tensor, noise: Tensor, predicted: Tensor, weight: float | Tensor) -> Tensor:
     """Plain SDS (Isotropic3D Eq. 7, DreamFusion Eq. 3) as a target: z - w(t) (predicted - noise).
 
-    The gradient of `distill` with respect to z is then w(t) (predicted - noise) / B. All tensors [V, C, h, w].
+    The gradient of `distill` with respect to z is then w(t) (predicted - noise) / B. All tensors [V, C, h, w]; the
+    weight may be one a view, [V, 1, 1, 1].
     """
     return (z - weight * (predicted - noise)).detach()
 

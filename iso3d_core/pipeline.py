@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .config import GenerateConfig, preset
+from .config import GenerateConfig
+from .presets import preset
 from .types import Mesh, OnProgress, Progress, Reference
 from .weights import find_bundle
 
@@ -55,26 +56,33 @@ def generate(
     """
     from .fit import Checkpoints
     from .images import load_reference
-    from .methods import isotropic3d
+    from .methods import guides, isotropic3d
     from .priors.multiview import MultiViewPrior
 
     config = preset(config) if isinstance(config, str) else config
     started = time.monotonic()
 
     reference = image if isinstance(image, Reference) else load_reference(image)
-    own = prior is None
-    prior = prior or MultiViewPrior.load(config.bundle, config.device)
-    embedding = prior.embed(reference)
-    if own:  # nobody else needs them
-        prior.free_clip()
-        if config.warm_start is None:
-            prior.free_decoder()
-    notes = _familiarity(prior, embedding, reference)
     checkpoints = None
     if checkpoint_folder is not None:
-        checkpoints = Checkpoints(Path(checkpoint_folder), work_key(config, embedding), resume=resume)
-    # HiFi-123's coarse stage too: where a bundle has no Zero-1-to-3 prior the multi-view prior stands in.
-    scene = isotropic3d.optimise(prior, embedding, config, on_progress, checkpoints)
+        checkpoints = Checkpoints(Path(checkpoint_folder), work_key(config, reference), resume=resume)
+    found: dict[str, Any] = {}
+    if config.method == "isotropic3d":
+        own = prior is None
+        prior = prior or MultiViewPrior.load(config.bundle, config.device)
+        embedding = prior.embed(reference)
+        if own:  # nobody else needs them
+            prior.free_clip()
+            if config.warm_start is None:
+                prior.free_decoder()
+        notes = _familiarity(prior, embedding, reference)
+        scene = isotropic3d.optimise(prior, embedding, config, on_progress, checkpoints)
+    else:
+        if prior is None and find_bundle(config.bundle).has("multiview"):
+            prior = MultiViewPrior.load(config.bundle, config.device)
+        notes = [] if prior is None else _familiarity(prior, prior.embed(reference), reference)
+        done, prompt = guides.optimise(reference, config, prior, on_progress, checkpoints)
+        scene, found = done.scene, {"prompt": prompt, "boundary": done.as_dict()}
     if keep_field is not None:
         scene.save(Path(keep_field))
     mesh = export_ready(scene, config, on_progress)
@@ -83,7 +91,7 @@ def generate(
 
     metadata = {
         "name": reference.name, "generator": f"iso3d {_version()}", "preset": config.preset, "seed": config.seed,
-        "bundle": prior.info["name"], "config": config.as_dict(), "warnings": notes,
+        "bundle": find_bundle(config.bundle).name, "config": config.as_dict(), "warnings": notes, **found,
     }  # fmt: skip
     if on_progress:
         on_progress(Progress("done", 1, 1, None, {"seconds": time.monotonic() - started}))
@@ -123,11 +131,11 @@ def _familiarity(prior: MultiViewPrior, embedding: Tensor, reference: Reference)
     return [note]
 
 
-def work_key(config: GenerateConfig, embedding: Tensor) -> str:
+def work_key(config: GenerateConfig, reference: Reference) -> str:
     """Names one piece of work: equal for the same settings, image and version."""
     digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(embedding.detach().cpu().numpy()).tobytes())
-    digest.update(f"{_version()} checkpoint 1".encode())
+    digest.update(np.ascontiguousarray(reference.rgba.cpu().numpy()).tobytes())
+    digest.update(f"{_version()} checkpoint 2".encode())
     return digest.hexdigest()
 
 

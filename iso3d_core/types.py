@@ -110,11 +110,13 @@ STAGES = {"views": (0.0, 0.25), "warm start": (0.25, 0.55), "optimise": (0.55, 0
 
 
 def stage_shares(method: str) -> dict[str, tuple[float, float]]:
-    """`STAGES` of a method; HiFi-123 refines the mesh afterwards."""
-    if method != "hifi123":
+    """`STAGES` of a method: the guided ones have an optimisation of their own, HiFi-123 refines the mesh afterwards."""
+    if method == "isotropic3d":
         return STAGES
-    coarse = {stage: (0.45 * low, 0.45 * high) for stage, (low, high) in STAGES.items()}
-    return {**coarse, "start": (0.45, 0.5), "refine": (0.5, 1.0)}
+    if method == "hifi123":
+        coarse = {"views": (0.0, 0.08), "warm start": (0.08, 0.2), "guided": (0.2, 0.6), "mesh": (0.6, 0.63)}
+        return {**coarse, "start": (0.63, 0.67), "refine": (0.67, 1.0)}
+    return {"views": (0.0, 0.15), "warm start": (0.15, 0.4), "guided": (0.4, 0.95), "mesh": (0.95, 1.0)}
 
 
 OnProgress = Callable[[Progress], None]

@@ -51,6 +51,10 @@ class Bundle:
         """The networks it holds: subfolders with weights."""
         return sorted(p.name for p in self.folder.iterdir() if p.is_dir() and any(p.glob("*.safetensors")))
 
+    def has(self, *parts: str) -> bool:
+        """Whether it has one of these parts."""
+        return any((self.folder / part).is_dir() for part in parts)
+
     @property
     def size_bytes(self) -> int:
         return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())

@@ -26,7 +26,7 @@ import threading
 import time
 import traceback
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -110,6 +110,7 @@ class Worker:
 
     def generate(self, request: dict[str, Any], job: str) -> None:
         from .pipeline import configure, generate
+        from .presets import with_method
 
         for name in ("image", "out"):
             if not isinstance(request.get(name), str):
@@ -118,7 +119,7 @@ class Worker:
         self.say("started", id=job)
         started = time.monotonic()
         config = configure(request.get("preset", "default"), request.get("bundle", "tiny"), int(request.get("seed", 0)))
-        config = replace(config, method=request.get("method", config.method))
+        config = with_method(config, request.get("method", config.method), request.get("prompt") or None)
         report = self.reporter(job, stage_shares(config.method))
         prior = self.prior(config.bundle)
         with warnings.catch_warnings(record=True) as caught:
@@ -185,7 +186,7 @@ def greeting() -> dict[str, Any]:
 
     import torch
 
-    from .config import PRESETS
+    from .presets import PRESETS
     from .weights import bundles
 
     try:

@@ -138,8 +138,8 @@ def test_render_writes_frames(style, ball, tmp_path):
 
 @pytest.mark.parametrize("style", ["color", "normal", "depth", "mask"])
 def test_render_takes_a_field(style, tmp_path):
-    from iso3d_core.config import preset
     from iso3d_core.fields.scene import Scene
+    from iso3d_core.presets import preset
 
     config = preset("paper")
     Scene(config.field, config.render).save(tmp_path / "blob.field.safetensors")

@@ -1,6 +1,7 @@
 """Original checkpoints to bundles: the same numbers as an independent network, strict keys, nothing half-written."""
 
 import json
+import math
 import os
 import pickle
 
@@ -30,6 +31,7 @@ from iso3d_core.priors.clip import image_tensor
 from iso3d_core.priors.depth import INJECTED, DepthPrior
 from iso3d_core.priors.injection import share_attention
 from iso3d_core.priors.multiview import MultiViewPrior
+from iso3d_core.priors.zero123 import Zero123Prior
 from iso3d_core.types import InputError, Reference
 
 SMALL = {
@@ -200,6 +202,31 @@ def test_zero123_concatenates_and_projects(tmp_path):
     stored = load_file(out / "cc_projection" / "model.safetensors")
     assert torch.equal(stored["weight"], projection.weight.detach())
     assert torch.equal(stored["bias"], projection.bias.detach())
+
+    prior = Zero123Prior.load(out, "cpu", "float32")
+    source = prior.see(Reference(random(4, 64, 64).sigmoid()), 20.0)
+    cameras = orbit(torch.tensor([0.0, 90.0, -30.0]), torch.tensor([20.0, 20.0, 50.0]))
+    pose = torch.tensor([[0, 0, 1, 0], [0, 1, 0, 0], [-math.pi / 6, -0.5, math.sqrt(0.75), 0]])
+    with torch.no_grad():
+        # The image's latent is the posterior's mean without the scale, the token the projected embedding and pose.
+        z, t = random(3, 4, 8, 8, seed=3), 700
+        latent = prior.vae.encode(prior_pixels(source_image(), 16)).latent_dist.mode()
+        token = projection(torch.cat([source.embedding.expand(3, -1, -1), pose[:, None]], dim=-1))
+        torch.testing.assert_close(source.latent, latent)
+        steps = torch.full((3,), t)
+        conditional = unet(torch.cat([z, latent.expand(3, -1, -1, -1)], dim=1), steps, token)
+        without = unet(torch.cat([z, torch.zeros_like(z)], dim=1), steps, torch.zeros_like(token))
+        found = prior.predict_noise(z, t, prior.condition(source, cameras), 3.0)
+    torch.testing.assert_close(found, without + 3 * (conditional - without), atol=1e-4, rtol=1e-4)
+    assert prior.sample(source, cameras, steps=2).shape == (3, 3, 16, 16)
+
+
+def source_image():
+    return Reference(random(4, 64, 64).sigmoid()).on_white()[None]
+
+
+def prior_pixels(rgb, size):
+    return F.interpolate(rgb, (size, size), mode="bilinear", antialias=True) * 2 - 1
 
 
 def test_stable_diffusion_2_depth_reads_depth_and_the_penultimate_words(tmp_path):

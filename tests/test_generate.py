@@ -11,10 +11,11 @@ import trimesh
 
 from iso3d_core import Cancelled, InputError, Reference, generate, load_reference
 from iso3d_core.cameras import even_azimuths, orbit
-from iso3d_core.config import PRESETS, MeshConfig, customise, preset
+from iso3d_core.config import MeshConfig
 from iso3d_core.mesh.placing import fit_into_ball
 from iso3d_core.methods.isotropic3d import optimise, visual_hull
 from iso3d_core.pipeline import UnfamiliarImage, configure
+from iso3d_core.presets import PRESETS, customise, preset
 from iso3d_core.priors.base import not_white
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.render.raster import render_mesh

@@ -12,8 +12,21 @@ PACKAGE = "iso3d_core"
 HOSTS = {"comfy_nodes", "blender_addon", "bpy", "comfy"}
 HEAVY = {"diffusers", "open_clip", "bpy", "comfy", "trimesh", "skimage", "cv2", "PIL", "transformers"}
 
-VALUES = {"types", "config"}
-PARTS = {"cameras", "ops", "render", "fields", "priors", "losses", "schedules", "mesh", "images", "metrics", "weights"}
+VALUES = {"types", "config", "presets", "options"}
+PARTS = {
+    "cameras",
+    "ops",
+    "render",
+    "fields",
+    "priors",
+    "losses",
+    "schedules",
+    "mesh",
+    "images",
+    "metrics",
+    "weights",
+    "overlay",
+}
 STORY = {"fit", "rgnv", "methods", "pipeline"}
 FRONTS = {"cli", "worker", "batch", "files", "doctor", "commands", "bars", "shelf", "checkpoints", "vram"}
 
@@ -22,6 +35,8 @@ MAY_IMPORT = {
     "__init__": VALUES | PARTS | STORY,
     "types": {"config", "mesh"},  # Mesh.save calls mesh.export
     "config": {"types", "schedules"},
+    "presets": {"types", "schedules", "config"},
+    "options": set(),
     "ops": VALUES,
     "cameras": VALUES | {"ops"},
     "render": VALUES | {"cameras", "ops"},

@@ -17,7 +17,8 @@ from iso3d_core.mesh.clean import vertex_normals
 from iso3d_core.mesh.placing import fit_into_ball
 from iso3d_core.mesh.texture import bake, unwrap
 from iso3d_core.methods import refine as method
-from iso3d_core.methods.refine import RefineConfig, bounds, laid_over, refine
+from iso3d_core.methods.refine import RefineConfig, refine
+from iso3d_core.overlay import bounds, laid_over
 from iso3d_core.render.surface import Surface
 from iso3d_core.render.volume import Shading
 from iso3d_core.types import Cancelled, InputError, Mesh

@@ -7,10 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from iso3d_core.cameras import orbit, unit_sphere_matrix
+from iso3d_core.metrics import overlap
 from iso3d_core.priors.clip import WordTokenizer, blend, image_tensor
-from iso3d_core.train.clip import ClipTraining, ReferenceSet, thumbnail_all, vocabulary
+from iso3d_core.train.clip import ClipTraining, ReferenceSet, solid_loss, thumbnail_all, vocabulary
 from iso3d_core.train.diffusion import LatentSet
+from iso3d_core.train.occupancy import GRID, occupancy_of, seen_from
+from iso3d_core.train.occupancy import build as build_occupancy
 from iso3d_core.train.vae import VaeTraining, encode_all, grid, reconstruction_loss, to_rgb
+from iso3d_core.train.world import make_object
 from iso3d_core.types import InputError, Reference
 
 
@@ -66,16 +70,17 @@ def check_gradients(module):
 
 def test_clip_training_has_finite_losses_and_trains_everything():
     torch.manual_seed(0)
-    model = ClipTraining(CLIP, view_weight=0.5)
+    model = ClipTraining(CLIP, view_weight=0.5, solid_weight=3.0)
     batch = {
         "rgb": random(4, 3, 16, 16).sigmoid(),
         "tokens": WordTokenizer(list("abcdef"), 6)(["a b", "c", "d e f", "a"]),
         "seen_from": random(4, 3, 16, seed=1),
         "seen": random(4, 3, 4, 16, 16, seed=2).sigmoid(),
         "offset": (1, 0),
+        "solid": random(4, 32, 32, 32, seed=3).sigmoid(),
     }
     out = model(batch)
-    assert out["loss"].item() == pytest.approx(float(out["contrast"] + 0.5 * out["view"]), rel=1e-5)
+    assert out["loss"].item() == pytest.approx(float(out["contrast"] + 0.5 * out["view"] + 3 * out["solid"]), rel=1e-5)
     assert 0 <= float(out["top1"]) <= 1
     image, text = model.embed(batch["rgb"]), F.normalize(model.clip.encode_text(batch["tokens"]), dim=-1)
     torch.testing.assert_close(image.norm(dim=-1), torch.full((4,), 4.0))  # sqrt(D)
@@ -104,7 +109,8 @@ def reference_set(**settings):
         captions=[["red cup seen from the front left"] * 4, ["blue house seen from the right"] * 4],
     )  # fmt: skip
     thumbs = torch.from_numpy(rng.integers(0, 256, (2, 12, 4, 32, 32), dtype=np.uint8))
-    return ReferenceSet(views, thumbs, lambda texts: texts, **settings)
+    solids = rng.integers(0, 256, (2, GRID**3 // 8), dtype=np.uint8)
+    return ReferenceSet(views, thumbs, solids, lambda texts: texts, **settings)
 
 
 def test_a_batch_holds_every_other_pixel_of_the_views_its_cameras_see():
@@ -133,6 +139,50 @@ def test_a_mirrored_batch_is_what_mirrored_objects_look_like():
     # The plane of the mirror holds the reference camera and the vertical: y changes its sign.
     place, other = (batch["seen_from"].unflatten(-1, (4, 4))[..., :3, 3] for batch in (plain, mirrored))
     torch.testing.assert_close(other, place * torch.tensor([1.0, -1.0, 1.0]))
+    torch.testing.assert_close(mirrored["solid"], plain["solid"].flip(2))
+
+
+# ---- solids --------------------------------------------------------------------------------------
+
+
+def test_a_solid_is_looked_up_in_the_frame_of_its_reference():
+    seed, azimuth, side = 3, 70.0, 32
+    axis = (np.arange(side) + 0.5) / side * 2 - 1
+    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    angle = np.deg2rad(azimuth)  # what the reference camera sees at azimuth 0 is at ``azimuth`` in the world
+    world = [x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle), z]
+    exact = make_object(seed).contains(np.stack(world, axis=-1).reshape(-1, 3)).reshape(side, side, side)
+    packed = np.stack([occupancy_of(seed)] * 2)
+    found = seen_from(packed, np.array([azimuth, azimuth + 90]), side)
+    assert found.shape == (2, side, side, side)
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+    assert overlap(found[0].numpy() > 0.5, exact) > 0.9
+    assert overlap(found[1].numpy() > 0.5, exact) < 0.8
+    # A quarter turn of the camera turns the cells by a quarter: x' = y, y' = -x.
+    torch.testing.assert_close(found[1], found[0].flip(2).transpose(1, 2), atol=1e-4, rtol=0)
+
+
+def test_the_solid_loss_is_least_at_the_solid_and_counts_thin_ones_as_much():
+    solid = torch.zeros(2, 8, 8, 8)
+    solid[0, 2:6, 2:6, 2:6], solid[1, 0, 0, :4] = 1, 1
+    right = 20 * (solid - 0.5)
+    assert float(solid_loss(right, solid)) < 0.11  # Dice has a 1 in its denominator, for empty solids
+    empty = torch.full_like(solid, -10.0)
+    thin_lost, thick_lost = (
+        float(solid_loss(torch.stack(logits), solid)) for logits in ((right[0], empty[1]), (empty[0], right[1]))
+    )
+    assert thin_lost > 0.45
+    assert thick_lost < 5 * thin_lost  # by cross-entropy alone it would be sixteen times as much
+    assert float(solid_loss(empty, solid)) > 1
+
+
+def test_occupancy_is_made_once(tmp_path):
+    first = build_occupancy(tmp_path, range(3, 5), workers=1)
+    assert first.shape == (2, GRID**3 // 8)
+    assert np.array_equal(first[0], occupancy_of(3))
+    np.save(tmp_path / "occupancy.npy", np.zeros_like(first))
+    assert not build_occupancy(tmp_path, range(3, 5), workers=1).any()
+    assert build_occupancy(tmp_path, range(3, 4), workers=1).any()
 
 
 # ---- VAE -----------------------------------------------------------------------------------------

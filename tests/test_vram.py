@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from iso3d_core.config import preset
 from iso3d_core.doctor import memory
 from iso3d_core.fields.hashgrid import HashGridField
+from iso3d_core.presets import preset
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.types import InputError
 from iso3d_core.vram import ALLOWANCE_GB, _encode_bytes, _Saved, predict

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from iso3d_core.cameras import orbit
+from iso3d_core.priors.words import direction_name, elevation_name
 from iso3d_core.train.data import GROUP_VIEWS, GROUPS, REFERENCES, TARGETS, draw_poses, relative_cameras, render_item
 from iso3d_core.train.draw import COLOR_NAMES, color_name
 from iso3d_core.train.kinds import KINDS
@@ -13,8 +14,6 @@ from iso3d_core.train.world import (
     RADIUS,
     TRAINING_KINDS,
     Light,
-    direction_name,
-    elevation_name,
     held_out,
     make_object,
     reference_camera,

@@ -15,6 +15,7 @@ from ..config import CameraConfig, GenerateConfig, LightConfig, Stage, WarmStart
 from ..fields.scene import Scene
 from ..fit import Checkpoints, fit
 from ..losses import distill, opacity_entropy, orientation_loss, sds_target, x0_target
+from ..priors.base import LatentPrior
 from ..priors.multiview import MultiViewPrior
 from ..render.volume import Shading, render, trace
 from ..schedules import milestone
@@ -42,12 +43,8 @@ def optimise(
     scene = copy.deepcopy(start) if start is not None else Scene(config.field, config.render, config.seed)
     scene = scene.to(prior.device)
     if config.warm_start is not None and start is None:
-        cameras, views, masks = given or sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
-        warm = photometric_objective(scene, cameras, views, masks, config)
-        fit(
-            scene, parameter_groups(scene, config.warm_start), warm, config.warm_start.steps, config.seed, "warm start",
-            on_progress, scene.preview, checkpoints,
-        )  # fmt: skip
+        given = given or sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
+        warm_start(scene, given, config, on_progress, checkpoints)
     objective = sds_objective(scene, prior, embedding, config)
     fit(
         scene, parameter_groups(scene, config.stage), objective, config.stage.steps, config.seed, "optimise",
@@ -56,18 +53,36 @@ def optimise(
     return scene
 
 
-def sample_sheets(
-    prior: MultiViewPrior, embedding: Tensor, config: WarmStart, seed: int, on_progress: OnProgress | None = None
-) -> tuple[Cameras, Tensor, Tensor]:
-    """Sheets of views, each one elevation and evenly spread azimuths, starts staggered.
+def warm_start(
+    scene: Scene, given: tuple[Cameras, Tensor, Tensor], config: GenerateConfig, on_progress: OnProgress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> None:  # fmt: skip
+    """Fit the scene to views, as `sample_sheets` returns them."""
+    assert config.warm_start is not None
+    fit(
+        scene, parameter_groups(scene, config.warm_start), photometric_objective(scene, *given, config),
+        config.warm_start.steps, config.seed, "warm start", on_progress, scene.preview, checkpoints,
+    )  # fmt: skip
 
-    -> cameras, views [V, 3, H, W] on white and the object's masks [V, 1, H, W], in [0, 1]
-    """
+
+def sheet_cameras(prior: LatentPrior, config: WarmStart) -> list[Cameras]:
+    """Sheets of views, each one elevation and evenly spread azimuths, starts staggered."""
     sheets = []
     for sheet in range(config.sheets):
         start = sheet * 360.0 / (config.views * config.sheets)
         elevation = config.elevation_deg[sheet % len(config.elevation_deg)]
         sheets.append(bundle_orbit(prior, even_azimuths(config.views, start), elevation))
+    return sheets
+
+
+def sample_sheets(
+    prior: MultiViewPrior, embedding: Tensor, config: WarmStart, seed: int, on_progress: OnProgress | None = None
+) -> tuple[Cameras, Tensor, Tensor]:
+    """`sheet_cameras` and what the prior imagines there.
+
+    -> cameras, views [V, 3, H, W] on white and the object's masks [V, 1, H, W], in [0, 1]
+    """
+    sheets = sheet_cameras(prior, config)
     cameras = Cameras.concatenate(sheets)
     groups = [cameras] if config.together else sheets
     total = len(groups) * config.sampling_steps
@@ -88,7 +103,7 @@ def sample_sheets(
     return cameras.to(prior.device), views, masks
 
 
-def bundle_orbit(prior: MultiViewPrior, azimuth_deg: Tensor, elevation_deg: float) -> Cameras:
+def bundle_orbit(prior: LatentPrior, azimuth_deg: Tensor, elevation_deg: float) -> Cameras:
     """An orbit at the distance and field of view the bundle was trained with."""
     camera = prior.info["camera"]
     return orbit(azimuth_deg, elevation_deg, camera["distance"], camera["fov_y_deg"])

@@ -34,6 +34,7 @@ from ..fit import Checkpoints, fit
 from ..losses import distill, sds_target
 from ..mesh.placing import fit_into_ball
 from ..mesh.texture import bake, unwrap
+from ..overlay import laid_over
 from ..priors.depth import DepthPrior, nearness
 from ..render.surface import Seen, Surface
 from ..render.volume import Shading
@@ -230,23 +231,6 @@ def reference_view(
     both = seen.mask * laid_over(seen.mask, alpha, alpha)
     inner = -F.max_pool2d(-both, 3, stride=1, padding=1) > 0.9
     return seen, bundle_light(prior, camera), view.to(prior.device), inner.float().to(prior.device)
-
-
-def laid_over(mask: Tensor, image: Tensor, alpha: Tensor, background: float = 0.0) -> Tensor:
-    """The object of an image [1, C, H, W], where alpha [1, 1, H, W] is, stretched to the bounding box of the mask
-    [1, 1, S, S]: [1, C, S, S]."""
-    out = image.new_full((1, image.shape[1], *mask.shape[-2:]), background)
-    target, source = bounds(mask), bounds(alpha)
-    if target is not None and source is not None:
-        size = target[0].stop - target[0].start, target[1].stop - target[1].start
-        out[..., target[0], target[1]] = F.interpolate(image[..., source[0], source[1]], size, mode="area")
-    return out
-
-
-def bounds(mask: Tensor) -> tuple[slice, slice] | None:
-    """Rows and columns of what is above a half in [1, 1, S, S]; None where nothing is."""
-    rows, columns = ((mask[0, 0] > 0.5).any(dim=i).nonzero()[:, 0].tolist() for i in (1, 0))
-    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows else None
 
 
 @torch.no_grad()

@@ -147,6 +147,16 @@ def load_tokenizer(folder: Path) -> WordTokenizer:
     return WordTokenizer(stored["words"], stored["context_length"])
 
 
+def any_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a text tower: of its own words where ``folder`` has a vocabulary, else CLIP's byte pairs."""
+    if (folder / "vocabulary.json").exists():
+        return load_tokenizer(folder)
+    from open_clip.tokenizer import SimpleTokenizer
+
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    return SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+
+
 class ClipText(nn.Module):
     """A bundle's text tower as Stable Diffusion uses it: a vector for each token, not one for the text.
 
@@ -166,12 +176,7 @@ class ClipText(nn.Module):
         clip = make_clip(stored["model_cfg"])
         del clip.visual, clip.logit_scale
         clip.load_state_dict({k: v.float() for k, v in load_shards(folder, "open_clip_model").items()})
-        if (folder / "vocabulary.json").exists():
-            return ClipText(clip, load_tokenizer(folder), stored.get("skip_last", 0))
-        from open_clip.tokenizer import SimpleTokenizer
-
-        length = stored["model_cfg"]["text_cfg"]["context_length"]
-        return ClipText(clip, SimpleTokenizer(context_length=length), stored.get("skip_last", 0))
+        return ClipText(clip, any_tokenizer(folder), stored.get("skip_last", 0))
 
     @torch.no_grad()
     def forward(self, texts: list[str]) -> Tensor:

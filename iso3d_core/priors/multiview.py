@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cameras import Cameras, mvdream_camera, orbit, unit_sphere_matrix
+from ..overlay import laid_over
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .attention import HARMONICS, fold_views, guess_views, predict
 from .base import LatentPrior, cannot_load, choose_arithmetic, load_part, load_quick_vae, move
 from .clip import ClipImage
-from .sketch import Sketch
+from .sketch import SIDE, Sketch
 
 ELEVATIONS = (-5.0, 10.0, 25.0, 38.0)
 
@@ -107,13 +108,37 @@ class MultiViewPrior(LatentPrior):
 
         The reference's elevation is not known, so the best of a few counts.
         """
+        sketched = self._sketch_reference(embedding, ELEVATIONS, SIDE)
+        if sketched is None:
+            return None
+        seen = F.adaptive_avg_pool2d(reference.on_white()[None], SIDE).to(sketched)
+        return float((sketched[:, :3] - seen).square().mean(dim=(1, 2, 3)).min())
+
+    @torch.no_grad()
+    def guess_reference(self, reference: Reference, embedding: Tensor, size: int) -> tuple[float, Tensor] | None:
+        """The reference's elevation in degrees and the object's mask [1, 1, size, size] as the bundle's camera would
+        see it from there; None without a sketch. The elevation whose sketch is most like the reference counts."""
+        heights = tuple(range(-10, 45, 5))
+        sketched = self._sketch_reference(embedding, heights, size)
+        if sketched is None:
+            return None
+        rgb, alpha = reference.on_white()[None].to(sketched), reference.rgba[None, 3:].to(sketched)
+        errors = []
+        for view in sketched:
+            color = laid_over(view[None, 3:], rgb, alpha, 1.0)
+            solid = laid_over(view[None, 3:], alpha, alpha)
+            errors.append(F.mse_loss(color[0], view[:3]) + F.mse_loss(solid[0], view[3:]))
+        best = int(torch.stack(errors).argmin())
+        return float(heights[best]), sketched[best : best + 1, 3:].cpu()
+
+    def _sketch_reference(self, embedding: Tensor, elevation_deg: Sequence[float], size: int) -> Tensor | None:
+        """Azimuth 0 at some elevations [E, 4, size, size], RGB on white and coverage; None without a sketch."""
         sketch = getattr(self.unet, "sketch", None)
         if sketch is None:
             return None
-        cameras = self.camera_embedding(orbit(torch.zeros(len(ELEVATIONS)), torch.tensor(ELEVATIONS)))
-        guess = sketch(embedding.to(self.device), cameras[None])[0, :, :3]
-        seen = F.adaptive_avg_pool2d(reference.on_white()[None], guess.shape[-1]).to(guess)
-        return float((guess - seen).square().mean(dim=(1, 2, 3)).min())
+        heights = torch.tensor(elevation_deg, dtype=torch.float32)
+        cameras = self.camera_embedding(orbit(torch.zeros(len(heights)), heights))
+        return sketch(embedding.to(self.device), cameras[None], size)[0].float()
 
     # ---- diffusion ------------------------------------------------------------------------------
 

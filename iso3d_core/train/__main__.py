@@ -2,7 +2,7 @@
 
 import tyro
 
-from ..config import TrainOptions
+from ..options import TrainOptions
 from .run import run
 
 

@@ -18,10 +18,11 @@ from ..priors.clip import load_tokenizer
 from ..priors.multiview import MultiViewPrior
 from ..types import Reference
 from ..weights import FORMAT, sha256
-from . import clip, depth, diffusion, vae
+from . import clip, depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
-from .run import load_towers
-from .world import HELD_OUT_SEED, Light
+from .draw import COLOR_NAMES
+from .run import load_towers, make_schedule, read_scale
+from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
@@ -38,6 +39,9 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     if (work / "depth" / "final.pt").exists():
         reports["depth"] = read_report(work / "depth")
         write_depth(work, part)
+    if (work / "zero123" / "final.pt").exists():
+        reports["zero123"] = read_report(work / "zero123")
+        write_zero123(work, part)
     validation = validate(work)
     light = Light()
     info = {
@@ -51,7 +55,8 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
         "injected_layers": list(depth.LAYERS), "inject_from": 0, "background": 1.0,
         "rgnv": {"steps": 6, "strength": 0.8},
         "provenance": {
-            "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, depth, bundle",
+            "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, depth, zero123, "
+            "bundle",
             "objects": len(views), "seeds": [0, len(views)], "held_out_from_seed": HELD_OUT_SEED,
             "training": reports, "validation": validation,
         },
@@ -113,8 +118,19 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     shutil.copy(work / "clip" / "vocabulary.json", folder)
+    (folder / "words.json").write_text(json.dumps(known_words()) + "\n")
     embeddings = torch.load(work / "embeddings.pt", weights_only=True).float()
     return write_familiar(F.normalize(embeddings.flatten(0, 1), dim=-1), folder)
+
+
+def known_words(examples: int = 12) -> dict[str, Any]:
+    """What `ClipPair.describe` may say: kinds with the parts that most of their objects have, and colors."""
+    kinds = {}
+    for kind in TRAINING_KINDS:
+        drawn = [list(dict.fromkeys(part.name for part in make_object(seed, kind).parts)) for seed in range(examples)]
+        order = list(dict.fromkeys(name for names in drawn for name in names))
+        kinds[kind] = [name for name in order if 2 * sum(name in names for names in drawn) >= examples][:6]
+    return {"kinds": kinds, "colors": list(COLOR_NAMES)}
 
 
 def write_familiar(directions: Tensor, folder: Path) -> float:
@@ -139,7 +155,7 @@ def write_views(work: Path, folder: Path) -> None:
     _save(state, folder / "diffusion_pytorch_model.safetensors")
     _save(sketch, folder.parent / "sketch" / "model.safetensors")
     (folder.parent / "sketch" / "config.json").write_text(json.dumps(unet.sketch.config, indent=2) + "\n")
-    schedule = {"_class_name": "DDIMScheduler", **diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
+    schedule = {"_class_name": "DDIMScheduler", **make_schedule()}
     (folder / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
 
 
@@ -148,7 +164,7 @@ def write_depth(work: Path, bundle: Path) -> None:
     depth.make_unet().save_config(bundle / "depth")
     weights = torch.load(work / "depth" / "final.pt", weights_only=True)
     _save(weights, bundle / "depth" / "diffusion_pytorch_model.safetensors")
-    schedule = {"_class_name": "DDIMScheduler", **diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
+    schedule = {"_class_name": "DDIMScheduler", **make_schedule()}
     (bundle / "depth" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
     tokenizer = load_tokenizer(work / "depth")
     _save(torch.load(work / "depth" / "text.pt", weights_only=True), bundle / "text" / "open_clip_model.safetensors")
@@ -157,12 +173,24 @@ def write_depth(work: Path, bundle: Path) -> None:
     (bundle / "text" / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def write_zero123(work: Path, bundle: Path) -> None:
+    """The UNet as part `zero123`, the layer before its cross-attention as part `cc_projection`."""
+    state = torch.load(work / "zero123" / "final.pt", weights_only=True)
+    model = zero123.Zero123Training(zero123.TINY, state["projection.weight"].shape[1] - 4, make_schedule())
+    model.load_state_dict(state)
+    model.unet.save_config(bundle / "zero123")
+    _save(model.unet.state_dict(), bundle / "zero123" / "diffusion_pytorch_model.safetensors")
+    _save(model.projection.state_dict(), bundle / "cc_projection" / "model.safetensors")
+    schedule = {"_class_name": "DDIMScheduler", **make_schedule()}
+    (bundle / "zero123" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
+
+
 @torch.no_grad()
 def validate(work: Path, objects: int = 128) -> dict[str, float]:
     """Figures on objects of unseen seeds: VAE PSNR, CLIP retrieval, denoising loss after each stage."""
     build(work / "validation", objects, 64, first_seed=HELD_OUT_SEED + 10_000)
     views = ViewSet(work / "validation")
-    scale = json.loads((work / "vae" / "report.json").read_text())["scale"]
+    scale = read_scale(work)
     autoencoder = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE)
     autoencoder.vae.load_state_dict(torch.load(work / "vae" / "final.pt", weights_only=True))
     rgba = vae.to_rgb(views.targets[:, 0])
@@ -176,21 +204,30 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     towers = load_towers(work, tokenizer).eval()
     targets = vae.encode_all(autoencoder, views.targets) * scale
     references = vae.encode_all(autoencoder, views.references) * scale
-    images = clip.ReferenceSet(views, clip.thumbnail_all(views.targets), tokenizer, every=1, mirror=0)
+    solids = occupancy.build(work / "validation_solids", range(views.first_seed, views.first_seed + objects))
+    images = clip.ReferenceSet(views, clip.thumbnail_all(views.targets), solids, tokenizer, every=1, mirror=0)
     found = towers(images.all_references(np.random.default_rng(0), 256))
     out |= {"clip_top1_of_256": float(found["top1"]), "sketch_mse": float(found["view"])}
-    latents = diffusion.LatentSet(views, targets, references, clip.embed_all(towers, views.references))
+    out["sketch_solid_loss"] = float(found["solid"])
+    embeddings = clip.embed_all(towers, views.references)
+    latents = diffusion.LatentSet(views, targets, references, embeddings)
     for stage in (1, 2):
         unet = diffusion.make_unet(diffusion.TINY)
         unet.load_state_dict(torch.load(work / f"views{stage}" / "final.pt", weights_only=True))
-        schedule = {**diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
         for explicit in (False, True):
-            model = diffusion.MultiViewTraining(unet, schedule, explicit).eval()
+            model = diffusion.MultiViewTraining(unet, make_schedule(), explicit).eval()
             torch.manual_seed(0)
             losses = [float(model(latents.batch(np.random.default_rng(i), 8))["loss"]) for i in range(16)]
             out[f"stage{stage}_loss{'_with_reference' if explicit else ''}"] = float(np.mean(losses))
     if (work / "depth" / "final.pt").exists():
         out |= validate_depth(work, depth.latents_of(views, {"targets": targets, "references": references}))
+    if (work / "zero123" / "final.pt").exists():
+        poses = zero123.PoseSet(views, targets, references, embeddings, scale)
+        novel = zero123.Zero123Training(zero123.TINY, embeddings.shape[-1], make_schedule()).eval()
+        novel.load_state_dict(torch.load(work / "zero123" / "final.pt", weights_only=True))
+        torch.manual_seed(0)
+        losses = [float(novel(poses.batch(np.random.default_rng(i), 32))["loss"]) for i in range(16)]
+        out["zero123_loss"] = float(np.mean(losses))
     return {name: round(value, 5) for name, value in out.items()}
 
 
@@ -204,7 +241,7 @@ def validate_depth(work: Path, latents: Tensor) -> dict[str, float]:
     text.clip.load_state_dict(torch.load(work / "depth" / "text.pt", weights_only=True))
     data, unet = depth.DepthSet(latents, images, captions, text), depth.make_unet()
     unet.load_state_dict(torch.load(work / "depth" / "final.pt", weights_only=True))
-    model, out = depth.DepthTraining(unet, {**diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}).eval(), {}
+    model, out = depth.DepthTraining(unet, make_schedule()).eval(), {}
     for inject in (False, True):
         torch.manual_seed(0)
         batches = (data.batch(np.random.default_rng(i), 8) for i in range(16))

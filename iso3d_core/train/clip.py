@@ -2,7 +2,7 @@
 
 Other objects are easy negatives, so the viewing direction would never be needed to tell images apart: each batch
 holds four directions of every object, and captions name the direction. The `Sketch` shows other views from the
-embedding: what novel-view diffusion needs, the embedding keeps.
+embedding, and its volume is compared with the exact solid: what novel-view diffusion needs, the embedding keeps.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ..cameras import unit_sphere_matrix
 from ..priors.clip import WordTokenizer, make_clip
 from ..priors.sketch import SIDE, Sketch, thumbnails
+from . import occupancy
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
 from .vae import to_rgb
@@ -26,6 +27,7 @@ from .vae import to_rgb
 MEAN = STD = [0.5, 0.5, 0.5]
 CONTEXT = 40
 VIEWS_EACH = 2
+SOLID_AT = 2.0  # of the volume's density channel: what counts as solid, an optical depth of 0.3 a cell
 EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
 
 
@@ -46,19 +48,21 @@ def vocabulary(captions: Sequence[Sequence[str]]) -> list[str]:
 
 
 class ClipTraining(nn.Module):
-    """Contrastive loss plus ``view_weight`` times the squared error of the sketches.
+    """Contrastive loss plus ``view_weight`` times the squared error of the sketches, and ``solid_weight`` times how
+    far their volumes are from the solids.
 
     Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, 4, h, w],
-    "offset": (row, column)}, the last three being other views of the same objects, every so many pixels of them.
+    "offset": (row, column), "solid": [B, z, y, x]}: other views of the same objects, every so many pixels of them,
+    and their occupancy.
     """
 
     clip: Any  # open_clip.CLIP
 
-    def __init__(self, config: dict, view_weight: float = 40.0) -> None:
+    def __init__(self, config: dict, view_weight: float = 40.0, solid_weight: float = 2.0) -> None:
         super().__init__()
         self.clip = make_clip(config)
         self.sketch = Sketch(config["embed_dim"])
-        self.view_weight = view_weight
+        self.view_weight, self.solid_weight = view_weight, solid_weight
 
     def networks(self) -> list[nn.Module]:
         return [self.clip.visual]
@@ -78,27 +82,44 @@ class ClipTraining(nn.Module):
         label = torch.arange(len(logits), device=logits.device)
         contrast = (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
         every = SIDE // batch["seen"].shape[-1]
-        view = F.mse_loss(self.sketch(image[:, None], batch["seen_from"], SIDE, every, batch["offset"]), batch["seen"])
+        volume = self.sketch.volume(image[:, None])
+        shown = self.sketch.render(volume, batch["seen_from"], SIDE, every, batch["offset"])
+        view, solid = F.mse_loss(shown, batch["seen"]), solid_loss(volume[:, 3] - SOLID_AT, batch["solid"])
         top1 = (logits.argmax(dim=1) == label).float().mean()
         return {
-            "loss": contrast + self.view_weight * view,
+            "loss": contrast + self.view_weight * view + self.solid_weight * solid,
             "contrast": contrast.detach(),
             "view": view.detach(),
+            "solid": solid.detach(),
             "top1": top1,
         }
 
 
+def solid_loss(logits: Tensor, solid: Tensor) -> Tensor:
+    """Binary cross-entropy of cells plus the Dice loss of each volume: [B, z, y, x] both, the target in 0..1.
+
+    Dice (1 - 2 |A B| / (|A| + |B|)) weighs a thin object as much as a thick one.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, solid)
+    found, cells = logits.sigmoid(), (1, 2, 3)
+    dice = 1 - 2 * (found * solid).sum(cells) / (found.sum(cells) + solid.sum(cells) + 1)
+    return 2 * entropy + dice.mean()
+
+
 class ReferenceSet:
-    """References, captions and other views of a training set, drawn into batches for `ClipTraining`.
+    """References, captions, other views and solids of a training set, drawn into batches for `ClipTraining`.
 
     thumbs : of the targets, uint8 [N, 12, 4, 32, 32]; every : of their pixels, in both directions, a batch holds
+    solids : as `occupancy.build` gives them
     mirror : chance of a batch of mirrored objects, which are objects as good as the others
     """
 
     def __init__(
-        self, views: ViewSet, thumbs: Tensor, tokenizer: WordTokenizer, every: int = EVERY, mirror: float = 0.5
-    ) -> None:
-        self.views, self.thumbs, self.tokenizer, self.every, self.mirror = views, thumbs, tokenizer, every, mirror
+        self, views: ViewSet, thumbs: Tensor, solids: np.ndarray, tokenizer: WordTokenizer, every: int = EVERY,
+        mirror: float = 0.5,
+    ) -> None:  # fmt: skip
+        self.views, self.thumbs, self.solids, self.tokenizer = views, thumbs, solids, tokenizer
+        self.every, self.mirror = every, mirror
 
     def batch(
         self, rng: np.random.Generator, items: np.ndarray, reference: np.ndarray, mirrored: bool = False
@@ -124,6 +145,9 @@ class ReferenceSet:
             "seen_from": unit_sphere_matrix(cameras).reshape(*target.shape, 16),
             "seen": seen[..., row :: self.every, column :: self.every].float() / 255,
             "offset": (row, column),
+            "solid": occupancy.seen_from(
+                np.asarray(self.solids[items]), views.azimuth[items, TARGETS + reference], SIDE, mirrored
+            ),
         }
 
     def all_references(self, rng: np.random.Generator, size: int) -> Batch:

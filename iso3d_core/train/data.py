@@ -117,6 +117,7 @@ class ViewSet:
     targets : [N, 12, S, S, 4], alpha last; references : [N, 4, S, S, 3]
     azimuth, elevation : [N, 16] degrees, references last
     captions : N lists of 4
+    first_seed : of the objects, which follow each other
     """
 
     def __init__(self, folder: Path) -> None:
@@ -126,8 +127,8 @@ class ViewSet:
         self.captions: list[list[str]] = stored["captions"]
         self.targets = np.load(folder / "targets.npy", mmap_mode="r")
         self.references = np.load(folder / "references.npy", mmap_mode="r")
-        first = stored["settings"]["first_seed"]
-        poses = [draw_poses(first + i) for i in range(len(self.captions))]
+        self.first_seed: int = stored["settings"]["first_seed"]
+        poses = [draw_poses(self.first_seed + i) for i in range(len(self.captions))]
         self.azimuth = np.stack([p.azimuth for p in poses])
         self.elevation = np.stack([p.elevation for p in poses])
 

@@ -1,6 +1,6 @@
-"""`iso3d train data|vae|clip|views|depth|bundle`: the steps from nothing to a bundle, each resumable in its own folder.
+"""`iso3d train data|vae|clip|views|depth|zero123|bundle`: from nothing to a bundle, each resumable in its own folder.
 
-    data -> vae -> clip -> views (stage 1, stage 2) -> depth -> bundle
+    data -> vae -> clip -> views (stage 1, stage 2) -> depth -> zero123 -> bundle
 
 Every step reads what the earlier ones left in the work folder, so any of them can be repeated alone. For several
 processes or machines: `accelerate launch -m iso3d_core.train views --work DIR`.
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ..config import TrainOptions
+from ..options import TrainOptions
 from ..priors.clip import WordTokenizer, load_tokenizer
 from ..priors.sketch import SIDE
 from ..weights import find_bundle
 from . import clip as clip_part
-from . import depth, diffusion, vae
+from . import depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
 from .loop import TrainConfig, take_over
 
@@ -44,7 +44,7 @@ def run(part: str, options: TrainOptions) -> None:
     """Run one part; raises ValueError for an unknown one."""
     parts = {
         "data": run_data, "vae": run_vae, "clip": run_clip, "views": run_views, "depth": run_depth,
-        "bundle": run_bundle,
+        "zero123": run_zero123, "bundle": run_bundle,
     }  # fmt: skip
     if part not in parts:
         raise ValueError(f"unknown part {part!r}; use one of {', '.join(parts)}")
@@ -71,7 +71,8 @@ def run_clip(options: TrainOptions) -> None:
     words = clip_part.vocabulary(views.captions)
     (folder / "vocabulary.json").write_text(json.dumps({"context_length": clip_part.CONTEXT, "words": words}) + "\n")
     tokenizer = load_tokenizer(folder)
-    data = clip_part.ReferenceSet(views, load_thumbs(options.work, views), tokenizer)
+    solids = occupancy.build(options.work / "solids", range(views.first_seed, views.first_seed + len(views)))
+    data = clip_part.ReferenceSet(views, load_thumbs(options.work, views), solids, tokenizer)
     model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
     if options.start is not None:
         bundle = find_bundle(options.start)
@@ -120,6 +121,17 @@ def run_depth(options: TrainOptions) -> None:
     _finish(folder, unet.state_dict(), report)
 
 
+def run_zero123(options: TrainOptions) -> None:
+    views, folder = ViewSet(options.work / "data"), options.work / "zero123"
+    latents = load_latents(options.work)
+    embeddings = torch.load(options.work / "embeddings.pt", weights_only=True)
+    scale = read_scale(options.work)
+    data = zero123.PoseSet(views, latents["targets"], latents["references"], embeddings, scale)
+    model = zero123.Zero123Training(zero123.TINY, embeddings.shape[-1], make_schedule())
+    report = zero123.train_zero123(data, over(zero123.TINY_ZERO123, options), folder, model)
+    _finish(folder, model.state_dict(), report)
+
+
 def run_bundle(options: TrainOptions) -> None:
     from .bundle import write_bundle
 
@@ -159,9 +171,13 @@ def load_thumbs(work: Path, views: ViewSet) -> torch.Tensor:
 
 def load_latents(work: Path) -> dict[str, torch.Tensor]:
     """The encoded training set, scaled to unit variance, fp16."""
-    latents = torch.load(work / "latents.pt", weights_only=True)
-    scale = json.loads((work / "vae" / "report.json").read_text())["scale"]
+    latents, scale = torch.load(work / "latents.pt", weights_only=True), read_scale(work)
     return {name: value * scale for name, value in latents.items()}
+
+
+def read_scale(work: Path) -> float:
+    """What brings the VAE's latents to unit variance."""
+    return json.loads((work / "vae" / "report.json").read_text())["scale"]
 
 
 def _finish(folder: Path, weights: dict[str, torch.Tensor], report: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import trimesh
 
 from ..cameras import Cameras, orbit, rays
+from ..priors.words import direction_name, elevation_name
 from .draw import Draw, color_name
 from .kinds import KINDS
 from .solids import Part, turn
@@ -215,19 +216,6 @@ def _shade(hits: _Hits, light: Light) -> np.ndarray:
     cosine = np.einsum("ni,ni->n", hits.normal, to_light) / np.sqrt(np.einsum("ni,ni->n", to_light, to_light))
     lit = light.ambient + (1 - light.ambient) * np.maximum(cosine, 0)
     return (light.strength * lit)[:, None].astype(np.float32)
-
-
-def direction_name(azimuth_deg: float) -> str:
-    """One of eight names: "front", "front left", … for a camera at that azimuth from the object's front."""
-    names = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
-    return names[int(np.round(azimuth_deg / 45.0)) % 8]
-
-
-def elevation_name(elevation_deg: float) -> str:
-    return (
-        "from below" if elevation_deg < -3 else "level" if elevation_deg < 8
-        else "slightly above" if elevation_deg < 24 else "above"
-    )  # fmt: skip
 
 
 def _turn_deg(seed: int) -> float:

@@ -1,0 +1,63 @@
+"""The reference's own view: where its camera stands, and the losses that hold the field to the image there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..cameras import Cameras
+from ..config import ReferenceWeights
+from ..overlay import laid_over
+from ..types import Reference, Rendering
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """What the field has to show its one camera: rgb [1, 3, S, S] on white, mask [1, 1, S, S], depth [1, 1, S, S] as
+    distance of any scale, or None."""
+
+    camera: Cameras
+    rgb: Tensor
+    mask: Tensor
+    depth: Tensor | None = None
+
+    def to(self, device: torch.device) -> ReferenceView:
+        depth = None if self.depth is None else self.depth.to(device)
+        return ReferenceView(self.camera.to(device), self.rgb.to(device), self.mask.to(device), depth)
+
+
+def reference_view(reference: Reference, camera: Cameras, size: int, shown: Tensor | None = None) -> ReferenceView:
+    """The reference as its camera should see it, ``size`` pixels a side.
+
+    shown : mask [1, 1, S, S] of the object as a prior that knows its size imagines that view; the reference, which is
+        cropped to its object, is laid over that. None takes the image as it is.
+    """
+    rgb, alpha = reference.on_white()[None], reference.rgba[None, 3:]
+    if shown is not None:
+        return ReferenceView(camera, laid_over(shown, rgb, alpha, 1.0), laid_over(shown, alpha, alpha))
+    small = [F.interpolate(image, (size, size), mode="area") for image in (rgb, alpha)]
+    return ReferenceView(camera, *small)
+
+
+def reference_losses(out: Rendering, view: ReferenceView, weights: ReferenceWeights, progress: float) -> Tensor:
+    """Consistent123, Eq. 3: squared errors of color and mask, and the negative Pearson correlation of depth.
+
+    progress : 0..1 of all the steps, which the weight of the depth rises with (the paper's code)
+    """
+    loss = weights.rgb * F.mse_loss(out.rgb, view.rgb) + weights.mask * F.mse_loss(out.opacity, view.mask)
+    if view.depth is not None and weights.depth > 0:
+        solid = (view.mask > 0.5) & (out.opacity.detach() > 0.5)
+        distance = out.depth / out.opacity.clamp(min=1e-3)
+        loss = loss - weights.depth * progress * pearson(distance[solid], view.depth[solid])
+    return loss
+
+
+def pearson(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation of two lists [N] in -1..1; 0 where one of them does not vary."""
+    if len(a) < 2:
+        return a.new_zeros(())
+    a, b = a - a.mean(), b - b.mean()
+    return (a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-8)

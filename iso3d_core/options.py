@@ -1,0 +1,29 @@
+"""What a training takes, for the command line and `accelerate launch`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a part of a bundle is trained; None leaves the part's own setting."""
+
+    work: Path
+    """Folder of data and checkpoints, outside any repository."""
+    objects: int = 12_000
+    """Objects rendered for training."""
+    size: int = 64
+    """Image side in pixels."""
+    steps: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    start: str | None = None
+    """A bundle's name or folder, from whose weights `clip` or `views --stage 1` go on where shapes agree."""
+    compile: bool = False
+    """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
+    stage: int = 1
+    """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
+    out: Path | None = None
+    """Of `bundle`: the folder to write."""

@@ -1,0 +1,138 @@
+"""The presets by name, and variations of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .config import (
+    CameraConfig,
+    FieldConfig,
+    GenerateConfig,
+    GuidedConfig,
+    LightConfig,
+    MeshConfig,
+    RenderConfig,
+    Stage,
+    WarmStart,
+)
+from .schedules import Ramp
+from .types import InputError
+
+# What each method makes of it. Consistent123 finds its weights; Magic123 weighs both priors alike.
+GUIDED: dict[str, dict[str, Any]] = {
+    "consistent123": {"weights": None},
+    "hifi123": {"weights": (1.0, 1.0)},
+    "zero123": {"weights": (1.0, 0.0)},
+    "magic123": {"weights": (1.0, 1.0)},
+    "realfusion-sds": {"weights": (0.0, 1.0)},
+}
+
+
+_PAPER = GenerateConfig(preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)))
+
+# The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
+_TINY = GenerateConfig(
+    field=FieldConfig(3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=10.0, blob_radius=1.0),
+    render=RenderConfig(samples=48),
+    cameras=CameraConfig(elevation_deg=(-5.0, 35.0)),
+    light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7), strength=0.9),
+    warm_start=WarmStart(),
+    stage=Stage(
+        steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.7, 0.1, 45), t_max=Ramp(0.85, 0.3, 45),
+        guidance_scale=1.5, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
+    ),
+    guided=GuidedConfig(
+        steps=120, boundary=(0.15, 0.7), judge_every=4, t_3d=(0.1, 0.6), guidance_3d=3.0, guidance_2d=5.0
+    ),
+    mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
+)  # fmt: skip
+
+TINY_PRESETS: dict[str, GenerateConfig] = {
+    "fast": replace(
+        _TINY,
+        preset="fast",
+        warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, 38.0), steps=80, sampling_steps=15),
+        stage=replace(_TINY.stage, steps=0),
+        mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
+        guided=replace(_TINY.guided, steps=60),
+        refine_steps=24,
+    ),
+    "default": _TINY,
+    "quality": replace(
+        _TINY,
+        preset="quality",
+        warm_start=WarmStart(steps=300, sampling_steps=40),
+        stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.7, 0.05, 400), t_max=Ramp(0.85, 0.2, 400)),
+        mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
+        guided=replace(_TINY.guided, steps=480),
+        refine_steps=150,
+    ),
+    "paper": replace(
+        _TINY,
+        preset="paper",
+        warm_start=None,
+        stage=replace(
+            _TINY.stage, steps=300, guidance_scale=5.0, t_min=Ramp(0.98, 0.02, 240), t_max=Ramp(0.98, 0.5, 240)
+        ),
+    ),
+}
+
+PRESETS: dict[str, dict[str, GenerateConfig]] = {
+    "tiny": TINY_PRESETS,
+    "isotropic3d": {
+        "fast": replace(_PAPER, preset="fast", bundle="isotropic3d", stage=replace(_PAPER.stage, steps=2_000)),
+        "default": replace(_PAPER, preset="default", bundle="isotropic3d", stage=replace(_PAPER.stage, steps=5_000)),
+        "quality": replace(_PAPER, preset="quality", bundle="isotropic3d"),
+        "paper": replace(_PAPER, bundle="isotropic3d"),
+    },
+}
+
+
+def with_method(config: GenerateConfig, method: str, prompt: str | None = None) -> GenerateConfig:
+    """``config`` with another method and what is the method's own; raises InputError for an unknown one."""
+    guided = replace(config.guided, **GUIDED.get(method, {}))
+    return replace(config, method=method, guided=guided, prompt=prompt)
+
+
+def preset(name: str, family: str = "tiny", seed: int = 0) -> GenerateConfig:
+    """The preset ``name`` of a family of bundles, for the bundle of that name; `pipeline.configure` finds the family.
+
+    Raises InputError for an unknown name.
+    """
+    presets = PRESETS.get(family, PRESETS["isotropic3d"])
+    if name not in presets:
+        raise InputError(f"unknown preset {name!r}; use one of {', '.join(presets)}")
+    return replace(presets[name], bundle=family, seed=seed)
+
+
+def customise(
+    config: GenerateConfig,
+    steps: int | None = None,
+    resolution: int | None = None,
+    guidance: float | None = None,
+    warm_start: bool = True,
+) -> GenerateConfig:
+    """``config`` with other SDS steps, resolution in pixels and guidance scale, or without its warm start.
+
+    The ramps over the steps are stretched with them. Raises InputError for a negative number of steps, or for
+    neither a warm start nor any step.
+    """
+    stage = config.stage
+    if steps is not None:
+        factor = steps / (stage.steps or stage.t_max.until)
+        ramps: dict[str, Any] = {
+            name: replace(ramp, until=max(1, round(ramp.until * factor)))
+            for name, ramp in vars(stage).items()
+            if isinstance(ramp, Ramp)
+        }
+        stage = replace(stage, steps=steps, **ramps)
+    if stage.steps == 0 and not warm_start:
+        raise InputError(
+            f"preset {config.preset!r} is a warm start alone; give it SDS steps, or leave the warm start on"
+        )
+    if resolution is not None:
+        stage = replace(stage, resolution=((0, resolution),))
+    if guidance is not None:
+        stage = replace(stage, guidance_scale=guidance)
+    return replace(config, stage=stage, warm_start=config.warm_start if warm_start else None)

@@ -1,0 +1,296 @@
+"""Boundary judgement, dynamic prior, the reference's view, and an optimisation with made-up priors."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iso3d_core import files
+from iso3d_core.cameras import even_azimuths, orbit
+from iso3d_core.config import FieldConfig, GenerateConfig, GuidedConfig, ReferenceWeights, RenderConfig, Stage
+from iso3d_core.fit import Checkpoints
+from iso3d_core.methods.consistent123 import (
+    Guide,
+    angle_to_reference,
+    distillation,
+    make_boundary,
+    optimise,
+    prior_weights,
+)
+from iso3d_core.methods.reference import ReferenceView, pearson, reference_losses, reference_view
+from iso3d_core.presets import GUIDED, preset, with_method
+from iso3d_core.priors.words import Description, direction_name
+from iso3d_core.schedules import ClipBoundary, DynamicPrior, Ramp
+from iso3d_core.types import Cancelled, InputError, Reference, Rendering
+
+# ---- the boundary and the weights ------------------------------------------------------------------
+
+
+def told(values, **settings):
+    boundary = ClipBoundary(**{"earliest": 0, "latest": 10_000, "every": 20, "window": 3, **settings})
+    for i, value in enumerate(values):
+        if boundary.due(20 * i):
+            boundary.update(20 * i, value)
+    return boundary
+
+
+def test_the_boundary_is_where_the_similarity_settles():
+    rising = [0.2 * 1.1**i for i in range(6)]
+    boundary = told([*rising, *[rising[-1]] * 10])
+    # Three unchanged values in a row: the window has only zeros at the eighth value after the rise.
+    assert boundary.switched_at == 20 * (len(rising) + 2)
+    assert boundary.rate() == pytest.approx(0)
+    assert len(boundary.steps) == len(rising) + 3  # nobody asks afterwards
+    assert not boundary.due(10_000)
+
+
+def test_a_falling_similarity_is_not_a_settled_one():
+    assert told([0.5 * 0.9**i for i in range(12)]).switched_at is None  # the paper's formula would switch at once
+
+
+def test_the_rate_is_the_mean_relative_change():
+    boundary = told([1.0, 2.0, 3.0, 3.0], latest=10**9)
+    assert boundary.rate() == pytest.approx((1 + 0.5 + 0) / 3)
+    assert told([1.0, 2.0, 3.0]).rate() is None
+
+
+def test_the_boundary_is_neither_too_early_nor_too_late():
+    assert told([0.3] * 50, earliest=400).switched_at == 400
+    rising = [0.1 * 1.2**i for i in range(50)]
+    assert told(rising, latest=300).switched_at == 300
+    assert ClipBoundary(0, 310, every=20).due(310)
+
+
+def test_the_dynamic_prior_hands_over():
+    for kind in ("exp", "linear", "log"):
+        weights = [DynamicPrior(kind)(t, 100) for t in range(0, 101, 10)]
+        assert weights[0] == (1.0, 0.0)
+        assert all(a + b == pytest.approx(1) for a, b in weights)
+        assert all(a[0] > b[0] for a, b in pairwise(weights))
+    assert DynamicPrior("exp")(100, 100)[0] == pytest.approx(math.exp(-1))
+    assert DynamicPrior("linear")(25, 100)[0] == pytest.approx(0.75)
+    assert DynamicPrior("log")(50, 100)[0] == pytest.approx(math.log2(1.5))
+    assert DynamicPrior("log")(100, 100)[0] == pytest.approx(0)
+    with pytest.raises(ValueError, match="exp, linear or log"):
+        DynamicPrior("cosine")
+
+
+def test_weights_follow_the_boundary():
+    guided = GuidedConfig(steps=100, boundary=(0.2, 0.6))
+    boundary = make_boundary(guided)
+    weights = prior_weights(guided, boundary)
+    assert (boundary.earliest, boundary.latest) == (20, 60)
+    assert weights(50) == (1.0, 0.0)
+    boundary.switched_at = 60
+    assert weights(60) == (1.0, 0.0)
+    assert weights(80)[0] == pytest.approx(math.exp(-0.5))  # of the 40 steps that are left, half
+    fixed = replace(guided, weights=(0.3, 0.7))
+    assert make_boundary(fixed) is None
+    assert prior_weights(fixed, None)(99) == (0.3, 0.7)
+
+
+def test_every_method_has_its_weights():
+    config = preset("fast")
+    assert with_method(config, "consistent123").guided.weights is None
+    found = {name: with_method(config, name).guided.weights for name in GUIDED if name != "consistent123"}
+    assert found == {"hifi123": (1, 1), "zero123": (1, 0), "magic123": (1, 1), "realfusion-sds": (0, 1)}
+    assert with_method(config, "magic123", "a red mug").prompt == "a red mug"
+    with pytest.raises(InputError, match="unknown method 'zero'"):
+        with_method(config, "zero")
+    with pytest.raises(InputError, match="rising fractions"):
+        GuidedConfig(boundary=(0.5, 0.2))
+
+
+def test_the_curve_is_drawn(tmp_path):
+    boundary = told([0.2, 0.3, 0.35, 0.36, 0.36, 0.36, 0.36, 0.36])
+    path = tmp_path / "rocket.boundary.png"
+    files.write_boundary({name: getattr(boundary, name) for name in ("steps", "similarity", "switched_at")}, path)
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert pixels.shape == (360, 640, 3)
+    blue = (pixels[..., 2] > 150) & (pixels[..., 0] < 80)
+    red = (pixels[..., 0] > 150) & (pixels[..., 2] < 80)
+    assert blue[:, 60].any()
+    assert blue[30:33].any()  # the curve ends at the top
+    assert red.any(axis=0).argmax() > 320  # and the switch is in the later half
+
+
+# ---- words -----------------------------------------------------------------------------------------
+
+
+def test_prompts_name_the_direction():
+    plain = Description("a red mug")
+    assert [plain.seen_from(a, 10).rpartition(", ")[2] for a in (0, 30, 90, 170, 200, 330)] == [
+        "front view", "front view", "side view", "back view", "back view", "front view",
+    ]  # fmt: skip
+    assert plain.seen_from(90, 70) == "a red mug, overhead view"
+    # The reference shows the object from its left; half around from there is its right.
+    own = Description("a red mug", front_deg=90, captions=True)
+    assert own.seen_from(0, 15) == "a red mug seen from the left slightly above"
+    assert own.seen_from(180, -10) == "a red mug seen from the right from below"
+    assert direction_name(-45) == "front right"
+
+
+# ---- the reference's view --------------------------------------------------------------------------
+
+
+def test_pearson_is_the_correlation():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=50), rng.normal(size=50)
+    expected = np.corrcoef(a, b)[0, 1]
+    assert float(pearson(torch.from_numpy(a), torch.from_numpy(b))) == pytest.approx(expected)
+    assert float(pearson(torch.ones(5), torch.rand(5))) == pytest.approx(0, abs=1e-6)
+    assert float(pearson(torch.rand(1), torch.rand(1))) == 0
+
+
+def test_the_losses_of_the_reference_are_weighed():
+    generator = torch.Generator().manual_seed(0)
+
+    def image(channels):
+        return torch.rand(1, channels, 8, 8, generator=generator)
+
+    mask = torch.ones(1, 1, 8, 8)
+    out = Rendering(image(3), mask * 0.9, image(1) + 1, *[torch.zeros(0)] * 3)
+    view = ReferenceView(orbit(0.0, 0.0), image(3), mask, image(1))
+    weights = ReferenceWeights(rgb=2.0, mask=3.0, depth=5.0)
+    correlation = np.corrcoef(out.depth.flatten(), view.depth.flatten())[0, 1]
+    expected = 2 * float((out.rgb - view.rgb).square().mean()) + 3 * 0.01 - 5 * 0.5 * correlation
+    assert float(reference_losses(out, view, weights, 0.5)) == pytest.approx(expected, rel=1e-4)
+    flat = replace(view, depth=None)
+    assert float(reference_losses(out, flat, weights, 0.5)) == pytest.approx(expected + 2.5 * correlation, rel=1e-4)
+
+
+def test_the_reference_is_laid_where_the_prior_sees_the_object():
+    rgba = torch.zeros(4, 40, 40)
+    rgba[0, 10:30, 5:35], rgba[3, 10:30, 5:35] = 1.0, 1.0
+    shown = torch.zeros(1, 1, 20, 20)
+    shown[..., 4:10, 6:16] = 1.0
+    view = reference_view(Reference(rgba), orbit(0.0, 0.0), 20, shown)
+    assert torch.equal(view.mask, shown)
+    assert torch.equal(view.rgb[0, 1], 1 - shown[0, 0])  # red on white
+    whole = reference_view(Reference(rgba), orbit(0.0, 0.0), 20)
+    assert whole.mask[0, 0, 5:15, 3:17].min() == 1
+    assert float(whole.mask.mean()) == pytest.approx(0.375, abs=0.03)
+
+
+# ---- the optimisation ------------------------------------------------------------------------------
+
+
+class Pixels:
+    """A prior whose latents are the pixels and that wants every view to be of one color."""
+
+    def __init__(self, color):
+        self.color = torch.tensor(color).reshape(1, 3, 1, 1)
+        self.alphas_cumprod = torch.linspace(0.999, 0.01, 1000)
+        self.device = torch.device("cpu")
+        self.asked = []
+
+    def encode(self, rgb, quick=False):
+        return rgb
+
+    def predict(self, z_t, t, cameras):
+        self.asked.append(len(cameras))
+        abar = self.alphas_cumprod[t]
+        return (z_t - abar.sqrt() * self.color) / (1 - abar).sqrt()
+
+
+def small(**settings):
+    guided = GuidedConfig(steps=12, judge_every=2, window=2, boundary=(0.2, 0.6), lambda_orient=0.0)
+    return GenerateConfig(
+        field=FieldConfig(2, base=8, growth=2.0, features=2, log2_table=12, hidden=16, blob_bias=10.0),
+        render=RenderConfig(samples=16, occupancy=8),
+        stage=Stage(steps=0, resolution=((0, 16),), lambda_orient=Ramp(0, 0, 1)),
+        guided=replace(guided, **settings), method="consistent123",
+    )  # fmt: skip
+
+
+def a_view():
+    disc = torch.zeros(1, 1, 16, 16)
+    disc[..., 4:12, 4:12] = 1
+    return ReferenceView(orbit(0.0, 10.0), torch.cat([torch.ones_like(disc), 1 - disc, 1 - disc], dim=1), disc)
+
+
+def test_sds_of_a_view_counts_by_its_angle():
+    assert angle_to_reference(orbit(even_azimuths(4), 10.0)).tolist() == pytest.approx([0, 90, 180, 90], abs=1e-3)
+    prior = Pixels([1.0, 0.0, 0.0])
+    rgb = torch.full((4, 3, 16, 16), 0.5, requires_grad=True)
+    cameras = orbit(even_azimuths(4), 10.0)
+    distillation(Guide(prior, prior.predict, True), rgb, cameras, (0.5, 0.5), torch.Generator()).backward()
+    size = rgb.grad.abs().mean(dim=(1, 2, 3))
+    assert size[0] < 1e-6
+    assert float(size[2] / size[1]) == pytest.approx(2, rel=1e-3)
+
+
+def test_the_2d_prior_joins_at_the_boundary_and_the_reference_comes_every_fourth_step():
+    first, second, seen = Pixels([1.0, 0.0, 0.0]), Pixels([0.0, 0.0, 1.0]), []
+    done = optimise(
+        Guide(first, first.predict), Guide(second, second.predict), a_view(), lambda views: 0.5, small(),
+        lambda p: seen.append(p.values),
+    )  # fmt: skip
+    switched = done.boundary.switched_at
+    assert switched == 4  # the third value, 2 steps apart: nothing has changed
+    assert ["reference" in values for values in seen] == [step % 4 == 0 for step in range(12)]
+    later = [step for step in range(12) if step % 4 and step > switched]
+    assert [step for step in range(12) if "2d" in seen[step]] == later
+    assert len(second.asked) == len(later)
+    assert seen[11]["w_3d"] == pytest.approx(math.exp(-(11 - switched) / (12 - switched)))
+    assert done.as_dict()["similarity"] == [0.5, 0.5, 0.5]
+
+
+def test_the_baselines_take_one_prior_or_both():
+    first, second = Pixels([1.0, 0.0, 0.0]), Pixels([0.0, 0.0, 1.0])
+    guides = Guide(first, first.predict), Guide(second, second.predict)
+    for weights, expected in (((1.0, 0.0), (9, 0)), ((0.0, 1.0), (0, 9)), ((1.0, 1.0), (9, 9))):
+        first.asked, second.asked = [], []
+        done = optimise(*guides, a_view(), None, small(weights=weights))
+        assert (len(first.asked), len(second.asked)) == expected
+        assert done.boundary is None
+        assert done.as_dict() == {}
+
+
+def test_an_interrupted_one_goes_on_to_the_same_end(tmp_path):
+    config = small()
+
+    def run(stop=None, resume=False):
+        first, second, asked = Pixels([1.0, 0.0, 0.0]), Pixels([0.0, 0.0, 1.0]), []
+
+        def similarity(views):
+            asked.append(len(views))
+            return float(views.mean()) if len(asked) < 3 else 0.7
+
+        def watch(progress):
+            if progress.step == stop:
+                raise Cancelled
+
+        checkpoints = Checkpoints(tmp_path / "state", "key", every=5, resume=resume)
+        return optimise(
+            Guide(first, first.predict), Guide(second, second.predict), a_view(), similarity, config, watch, checkpoints
+        )
+
+    whole = run()
+    with pytest.raises(Cancelled):
+        run(stop=7)
+    state = torch.load(tmp_path / "state" / "guided.pt", weights_only=True)
+    assert state["step"] == 5
+    again = run(resume=True)
+    assert again.boundary.steps[:3] == whole.boundary.steps[:3]
+    first, second = whole.scene.state_dict(), again.scene.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_learns_the_reference_and_the_priors_color():
+    prior = Pixels([0.0, 1.0, 0.0])
+    config = small(steps=120, weights=(1.0, 0.0), t_3d=(0.3, 0.6), reference=ReferenceWeights(100.0, 50.0))
+    done = optimise(Guide(prior, prior.predict), None, a_view(), None, config)
+    views = done.scene.view(orbit(torch.tensor([0.0, 180.0]), 10.0), 16)
+    middle = views[:, :3, 7:9, 7:9].mean(dim=(2, 3))
+    assert middle[0, 0] > middle[0, 1]  # red where the reference is
+    assert middle[1, 1] > middle[1, 0]  # green behind, as the prior has it
+
+
+def test_a_method_without_any_prior_is_refused():
+    with pytest.raises(ValueError, match="at least one prior"):
+        optimise(None, None, a_view(), None, small())
