@@ -28,7 +28,11 @@ HEIGHT = {
 }  # fmt: skip
 METHODS = [
     ("isotropic3d", "Isotropic3D", "A mesh that resembles the image, equally good from all sides"),
-    ("hifi123", "HiFi-123", "The same, and then the image's own texture carried over; takes about twice as long"),
+    ("consistent123", "Consistent123", "Holds on to the image; first shape, then texture"),
+    ("hifi123", "HiFi-123", "Holds on to the image, and carries its texture to every side; takes the longest"),
+    ("zero123", "Zero-1-to-3", "Only the 3D prior, and the image's own view"),
+    ("magic123", "Magic123", "A 3D and a 2D prior at once, and the image's own view"),
+    ("realfusion-sds", "RealFusion (SDS)", "Only a 2D prior, and the image's own view"),
 ]
 METHOD = {"name": "Method", "description": "How the mesh is made", "items": METHODS, "default": "isotropic3d"}
 PRESET = {"name": "Preset", "description": "How much work", "items": PRESETS, "default": "fast"}

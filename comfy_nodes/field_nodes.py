@@ -22,6 +22,8 @@ class FieldValue:
 class SdsNerfOptimizer(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
+        from ..iso3d_core.config import METHODS
+
         return schema(
             node_id="Iso3DSdsNerfOptimizer",
             display_name="SDS NeRF Optimizer (iso3d)",
@@ -53,6 +55,20 @@ class SdsNerfOptimizer(io.ComfyNode):
                     "view_start_azimuth", default=0.0, min=-360.0, max=360.0, step=1.0, optional=True,
                     tooltip="Of the first of those views; degrees",
                 ),
+                io.Combo.Input(
+                    "method", options=list(METHODS), default="isotropic3d", optional=True,
+                    tooltip="All but isotropic3d also need the reference; for hifi123 add Refine Mesh afterwards",
+                ),
+                io.Image.Input(
+                    "reference", optional=True, tooltip="The image itself, for the methods that hold on to it"
+                ),
+                io.Mask.Input(
+                    "reference_mask", optional=True, tooltip="White on the background, as Load Image gives it"
+                ),
+                io.String.Input(
+                    "prompt", default="", optional=True,
+                    tooltip="What the image shows, for methods with a 2D prior; empty: found by CLIP",
+                ),
             ],
             outputs=[
                 FIELD.Output(display_name="field", tooltip="For Extract Mesh and Render Views"),
@@ -64,15 +80,17 @@ class SdsNerfOptimizer(io.ComfyNode):
     def execute(
         cls, bundle: Any, embedding: Any, preset: str, steps: int, resolution: int, guidance: float, seed: int,
         warm_start: bool, start: Any = None, views: Any = None, view_masks: Any = None, view_elevation: float = 15.0,
-        view_start_azimuth: float = 0.0,
+        view_start_azimuth: float = 0.0, method: str = "isotropic3d", reference: Any = None,
+        reference_mask: Any = None, prompt: str = "",
     ) -> Any:  # fmt: skip
         import torch
 
+        from ..iso3d_core.methods import guides
         from ..iso3d_core.methods.isotropic3d import optimise
         from ..iso3d_core.pipeline import configure
-        from ..iso3d_core.presets import customise
+        from ..iso3d_core.presets import customise, with_method
         from ..iso3d_core.types import InputError
-        from .convert import to_image
+        from .convert import references, to_image
         from .host import ready, reporter
 
         if len(embedding) != 1:
@@ -81,6 +99,15 @@ class SdsNerfOptimizer(io.ComfyNode):
             configure(preset, bundle.name, seed), steps or None, resolution or None, guidance or None, warm_start
         )
         prior = ready(bundle)
+        if method != "isotropic3d":
+            if reference is None:
+                raise InputError(f"reference: method {method} needs the image itself; connect it, or use isotropic3d")
+            found = references(reference, reference_mask)[0]
+            config = with_method(config, method, prompt.strip() or None)
+            with torch.inference_mode(False), torch.enable_grad():
+                report = reporter(("views", "guided"), method)
+                scene = guides.optimise(found, config, prior, report)[0].scene
+            return io.NodeOutput(FieldValue(scene.cpu(), config), to_image(scene.preview(256)))
         stages: tuple[str, ...] = ("optimise",)
         if config.warm_start and start is None:
             stages = ("views", "warm start", "optimise") if views is None else ("warm start", "optimise")

@@ -86,25 +86,42 @@ def run_views(c: Views) -> int:
     from .cameras import even_azimuths
     from .images import load_reference
     from .methods.isotropic3d import bundle_orbit
-    from .priors.multiview import MultiViewPrior
 
     if not 1 <= c.views <= 16:
         raise InputError(f"--views must be 1 to 16, got {c.views}")
     if abs(c.elevation) > 85:
         raise InputError(f"--elevation must be -85 to 85 degrees, got {c.elevation}")
+    if c.prior not in ("multiview", "zero123"):
+        raise InputError(f"--prior must be multiview or zero123, got {c.prior!r}")
     if c.out.suffix.lower() != ".png":
         raise InputError(f"views are written as PNG; name the output something.png, not {c.out.name}")
     reference = load_reference(c.image)
     files.check_writable(c.out)
-    prior = MultiViewPrior.load(c.bundle, c.device)
+    prior, given = _view_prior(c, reference)
     cameras = bundle_orbit(prior, even_azimuths(c.views, c.start_azimuth), c.elevation)
     with Bars(None) as bars:
-        embedding = prior.embed(reference)
         report = lambda step, steps, _z: bars.show(Progress("views", step, steps))  # noqa: E731
-        views = prior.sample(embedding, cameras, c.steps, c.guidance, c.seed, report)
+        views = prior.sample(given, cameras, c.steps, c.guidance, c.seed, report)
     files.write_sheet(views, c.out)
     print(f"{c.out}  {c.views} views of {views.shape[-1]} px")
     return OK
+
+
+def _view_prior(c: Views, reference: Any) -> tuple[Any, Any]:
+    """The prior that `views` samples from, and what it knows of the image."""
+    from .priors.multiview import MultiViewPrior
+    from .priors.zero123 import Zero123Prior
+    from .weights import find_bundle
+
+    if c.prior == "multiview":
+        multiview = MultiViewPrior.load(c.bundle, c.device)
+        return multiview, multiview.embed(reference)
+    zero123, elevation = Zero123Prior.load(c.bundle, c.device), c.reference_elevation
+    if elevation is None and find_bundle(c.bundle).has("multiview"):
+        multiview = MultiViewPrior.load(c.bundle, c.device)
+        guess = multiview.guess_reference(reference, multiview.embed(reference), 64)
+        elevation = None if guess is None else guess[0]
+    return zero123, zero123.see(reference, elevation or 0.0)
 
 
 def run_enhance(c: Enhance) -> int:

@@ -49,7 +49,13 @@ class Views:
     views: int = 4
     """1 to 16, evenly spread over the circle."""
     elevation: float = 15.0
-    start_azimuth: float = 0.0
+    """Degrees above the horizon."""
+    start_azimuth: Annotated[float, arg(aliases=["--azimuth"])] = 0.0
+    """Of the first view: degrees from the image's own direction."""
+    prior: str = "multiview"
+    """multiview, or zero123 for Zero-1-to-3, which also sees the image itself."""
+    reference_elevation: float | None = None
+    """For zero123: degrees of the image's own direction above the horizon; guessed without it."""
     steps: int = 25
     guidance: float | None = None
     """Classifier-free guidance scale; the bundle's own by default."""

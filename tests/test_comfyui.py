@@ -114,6 +114,15 @@ def test_score_distillation_runs_in_the_host(server):
     assert entry["outputs"]["file"]["3d"]
 
 
+@pytest.mark.parametrize("method", ["consistent123", "zero123"])
+def test_the_optimizer_has_methods_that_hold_on_to_the_image(server, method):
+    parts = {k: v for k, v in graph(preset="fast").items() if k not in ("save", "render")}
+    parts["field"]["inputs"] |= {"method": method}
+    assert f"reference: method {method} needs the image itself" in server.error(parts)
+    parts["field"]["inputs"] |= {"reference": ["image", 0], "reference_mask": ["image", 1]}
+    assert server.run(parts)["outputs"]["file"]["3d"]
+
+
 def test_views_and_blends(server):
     parts = {name: value for name, value in graph().items() if name in ("image", "bundle", "embed")}
     parts |= {
