@@ -83,6 +83,8 @@ class SdsNerfOptimizer(io.ComfyNode):
         view_start_azimuth: float = 0.0, method: str = "isotropic3d", reference: Any = None,
         reference_mask: Any = None, prompt: str = "",
     ) -> Any:  # fmt: skip
+        from dataclasses import replace
+
         import torch
 
         from ..iso3d_core.methods import guides
@@ -104,6 +106,7 @@ class SdsNerfOptimizer(io.ComfyNode):
                 raise InputError(f"reference: method {method} needs the image itself; connect it, or use isotropic3d")
             found = references(reference, reference_mask)[0]
             config = with_method(config, method, prompt.strip() or None)
+            config = replace(config, guided=replace(config.guided, mesh_steps=0))  # a field is what comes out
             with torch.inference_mode(False), torch.enable_grad():
                 report = reporter(("views", "guided"), method)
                 scene = guides.optimise(found, config, prior, report)[0].scene

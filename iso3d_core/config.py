@@ -116,6 +116,8 @@ class WarmStart:
     sampling_steps, guidance_scale : of DDIM
     steps : of the fit, ``rays`` random rays each; learning_rate_grid, learning_rate_mlp : of AdamW
     hull_votes : fraction of the views whose masks a point must be in
+    lambda_mask, lambda_opacity, lambda_solid : of the masks, the opacity's entropy, and of a sketched volume, where the
+        bundle's prior has a sketch
     """
 
     sheets: int = 6
@@ -131,6 +133,7 @@ class WarmStart:
     hull_votes: float = 0.8
     lambda_mask: float = 0.5
     lambda_opacity: float = 0.02
+    lambda_solid: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,8 @@ class GuidedConfig:
     reference_every : steps from one to the next that sees the reference's view
     t_3d, t_2d : ranges of the noise level; guidance_3d, guidance_2d : CFG scales
     elevation_deg : of the reference above the horizon; None asks the multi-view prior
+    mesh_steps : of the mesh stage, on a tetrahedral grid of mesh_grid cells a side, 0 for none; mesh_resolution :
+        pixels of its renders; mesh_t_2d : as t_2d; lambda_normal, lambda_laplacian : of its regularisers
     """
 
     steps: int = 5_000
@@ -189,10 +194,18 @@ class GuidedConfig:
     guidance_2d: float = 10.0
     lambda_orient: float = 1.0
     elevation_deg: float | None = None
+    mesh_steps: int = 5_000
+    mesh_grid: int = 128
+    mesh_resolution: int = 1024
+    mesh_t_2d: tuple[float, float] = (0.2, 0.5)
+    lambda_normal: float = 100.0
+    lambda_laplacian: float = 100.0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.judge_every < 1 or self.window < 1 or self.reference_every < 2:
             raise InputError("steps, judge_every and window must be at least 1, and reference_every at least 2")
+        if self.mesh_steps < 0:
+            raise InputError(f"mesh_steps must not be negative, got {self.mesh_steps}")
         if not 0 <= self.boundary[0] <= self.boundary[1] <= 1:
             raise InputError(f"the boundary must be two rising fractions of the steps, got {self.boundary}")
 

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .fields.scene import Scene
+    from .methods.mesh_stage import MeshWork
     from .priors.multiview import MultiViewPrior
 
 
@@ -67,6 +69,7 @@ def generate(
     if checkpoint_folder is not None:
         checkpoints = Checkpoints(Path(checkpoint_folder), work_key(config, reference), resume=resume)
     found: dict[str, Any] = {}
+    shaped = None
     if config.method == "isotropic3d":
         own = prior is None
         prior = prior or MultiViewPrior.load(config.bundle, config.device)
@@ -81,11 +84,11 @@ def generate(
         if prior is None and find_bundle(config.bundle).has("multiview"):
             prior = MultiViewPrior.load(config.bundle, config.device)
         notes = [] if prior is None else _familiarity(prior, prior.embed(reference), reference)
-        done, prompt = guides.optimise(reference, config, prior, on_progress, checkpoints)
+        done, shaped, prompt = guides.optimise(reference, config, prior, on_progress, checkpoints)
         scene, found = done.scene, {"prompt": prompt, "boundary": done.as_dict()}
     if keep_field is not None:
         scene.save(Path(keep_field))
-    mesh = export_ready(scene, config, on_progress)
+    mesh = export_ready(scene, config, on_progress) if shaped is None else export_shape(shaped, config, on_progress)
     if config.method == "hifi123":
         mesh = carry_texture(mesh, reference, config, on_progress, checkpoints)
 
@@ -143,9 +146,7 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
     """Isosurface, clean, decimate, unwrap, bake: a closed textured mesh out of an optimised scene."""
     import torch
 
-    from .mesh.clean import clean, vertex_normals
     from .mesh.extract import EmptySurface, extract_surface
-    from .mesh.texture import bake, unwrap
 
     m = config.mesh
     device = scene.field.table.device
@@ -157,11 +158,8 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
     def color(points: torch.Tensor) -> torch.Tensor:
         return scene.surface_color(points.to(device)).cpu()
 
-    def report(step: int) -> None:
-        if on_progress:
-            on_progress(Progress("mesh", step, 4))
-
-    report(0)
+    if on_progress:
+        on_progress(Progress("mesh", 0, 4))
     threshold = m.threshold
     while True:
         try:
@@ -171,6 +169,36 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
             if threshold < 0.05:
                 raise
             threshold /= 2
+    return textured(vertices, faces, color, config, on_progress)
+
+
+def export_shape(shaped: MeshWork, config: GenerateConfig, on_progress: OnProgress | None = None) -> Mesh:
+    """The mesh stage's surface, clean and textured."""
+    import torch
+
+    with torch.no_grad():
+        vertices, faces = (x.cpu().numpy() for x in shaped.shape.surface())
+
+    def color(points: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return shaped.texture(points.to(shaped.shape.distances.device)).cpu()
+
+    return textured(vertices.astype(np.float32), faces.astype(np.int32), color, config, on_progress)
+
+
+def textured(
+    vertices: np.ndarray, faces: np.ndarray, color: Callable[[Tensor], Tensor], config: GenerateConfig,
+    on_progress: OnProgress | None = None,
+) -> Mesh:  # fmt: skip
+    """Clean, decimate, unwrap, and bake a color function of the position."""
+    from .mesh.clean import clean, vertex_normals
+    from .mesh.texture import bake, unwrap
+
+    def report(step: int) -> None:
+        if on_progress:
+            on_progress(Progress("mesh", step, 4))
+
+    m = config.mesh
     report(1)
     vertices, faces = clean(vertices, faces, m.faces, m.keep_ratio, m.smooth)
     report(2)

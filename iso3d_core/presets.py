@@ -22,7 +22,7 @@ from .types import InputError
 # What each method makes of it. Consistent123 finds its weights; Magic123 weighs both priors alike.
 GUIDED: dict[str, dict[str, Any]] = {
     "consistent123": {"weights": None},
-    "hifi123": {"weights": (1.0, 1.0)},
+    "hifi123": {"weights": (1.0, 1.0), "mesh_steps": 0},  # its geometry is fixed once it is a mesh
     "zero123": {"weights": (1.0, 0.0)},
     "magic123": {"weights": (1.0, 1.0)},
     "realfusion-sds": {"weights": (0.0, 1.0)},
@@ -43,7 +43,8 @@ _TINY = GenerateConfig(
         guidance_scale=1.5, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
     ),
     guided=GuidedConfig(
-        steps=120, boundary=(0.15, 0.7), judge_every=4, t_3d=(0.1, 0.6), guidance_3d=3.0, guidance_2d=5.0
+        steps=120, boundary=(0.15, 0.7), judge_every=4, t_3d=(0.1, 0.6), guidance_3d=3.0, guidance_2d=5.0,
+        mesh_steps=40, mesh_grid=48, mesh_resolution=128,
     ),
     mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
 )  # fmt: skip
@@ -55,7 +56,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, 38.0), steps=80, sampling_steps=15),
         stage=replace(_TINY.stage, steps=0),
         mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
-        guided=replace(_TINY.guided, steps=60),
+        guided=replace(_TINY.guided, steps=60, mesh_steps=16, mesh_resolution=64),
         refine_steps=24,
     ),
     "default": _TINY,
@@ -65,7 +66,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         warm_start=WarmStart(steps=300, sampling_steps=40),
         stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.7, 0.05, 400), t_max=Ramp(0.85, 0.2, 400)),
         mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
-        guided=replace(_TINY.guided, steps=480),
+        guided=replace(_TINY.guided, steps=480, mesh_steps=160),
         refine_steps=150,
     ),
     "paper": replace(

@@ -116,7 +116,14 @@ def stage_shares(method: str) -> dict[str, tuple[float, float]]:
     if method == "hifi123":
         coarse = {"views": (0.0, 0.08), "warm start": (0.08, 0.2), "guided": (0.2, 0.6), "mesh": (0.6, 0.63)}
         return {**coarse, "start": (0.63, 0.67), "refine": (0.67, 1.0)}
-    return {"views": (0.0, 0.15), "warm start": (0.15, 0.4), "guided": (0.4, 0.95), "mesh": (0.95, 1.0)}
+    return {
+        "views": (0.0, 0.15),
+        "warm start": (0.15, 0.4),
+        "guided": (0.4, 0.75),
+        "mesh color": (0.75, 0.77),
+        "mesh stage": (0.77, 0.96),
+        "mesh": (0.96, 1.0),
+    }
 
 
 OnProgress = Callable[[Progress], None]

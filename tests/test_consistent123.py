@@ -80,7 +80,7 @@ def test_the_dynamic_prior_hands_over():
 
 
 def test_weights_follow_the_boundary():
-    guided = GuidedConfig(steps=100, boundary=(0.2, 0.6))
+    guided = GuidedConfig(steps=100, boundary=(0.2, 0.6), mesh_steps=0)
     boundary = make_boundary(guided)
     weights = prior_weights(guided, boundary)
     assert (boundary.earliest, boundary.latest) == (20, 60)
@@ -88,6 +88,8 @@ def test_weights_follow_the_boundary():
     boundary.switched_at = 60
     assert weights(60) == (1.0, 0.0)
     assert weights(80)[0] == pytest.approx(math.exp(-0.5))  # of the 40 steps that are left, half
+    with_mesh = prior_weights(replace(guided, mesh_steps=40), boundary)
+    assert with_mesh(80)[0] == pytest.approx(math.exp(-0.25))  # T counts both stages
     fixed = replace(guided, weights=(0.3, 0.7))
     assert make_boundary(fixed) is None
     assert prior_weights(fixed, None)(99) == (0.3, 0.7)
@@ -198,7 +200,7 @@ class Pixels:
 
 
 def small(**settings):
-    guided = GuidedConfig(steps=12, judge_every=2, window=2, boundary=(0.2, 0.6), lambda_orient=0.0)
+    guided = GuidedConfig(steps=12, judge_every=2, window=2, boundary=(0.2, 0.6), lambda_orient=0.0, mesh_steps=0)
     return GenerateConfig(
         field=FieldConfig(2, base=8, growth=2.0, features=2, log2_table=12, hidden=16, blob_bias=10.0),
         render=RenderConfig(samples=16, occupancy=8),

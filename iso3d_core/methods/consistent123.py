@@ -132,13 +132,10 @@ def guided_objective(
             scene.field, cameras, size, config.render.samples, scene.occupancy, generator,
             random_shading(cameras, config.light, 1.0, generator), normals=guided.lambda_orient > 0,
         )  # fmt: skip
-        loss, values = sparse(out.opacity, config), {"w_3d": weight_3d, "w_2d": weight_2d}
-        for guide, weight, times, name in (
-            (guide_3d, weight_3d, guided.t_3d, "3d"), (guide_2d, weight_2d, guided.t_2d, "2d")
-        ):  # fmt: skip
-            if guide is not None and weight > 0:
-                part = weight * distillation(guide, out.rgb, cameras, times, generator)
-                loss, values[name] = loss + part, float(part.detach())
+        loss, values = prior_losses(
+            ((guide_3d, weight_3d, guided.t_3d), (guide_2d, weight_2d, guided.t_2d)), out.rgb, cameras, generator
+        )
+        loss = loss + sparse(out.opacity, config)
         if out.normals is not None and out.normal_rows is not None:
             hit = int((out.opacity > 0.01).sum())
             away = out.positions - cameras.positions[out.rays // size**2]
@@ -152,7 +149,7 @@ def guided_objective(
 
 
 def prior_weights(guided: GuidedConfig, boundary: ClipBoundary | None) -> Callable[[int], tuple[float, float]]:
-    """(w_3D, w_2D) at a step: fixed ones, or the dynamic prior from the boundary on."""
+    """(w_3D, w_2D) at a step: fixed ones, or the dynamic prior from the boundary on, to the end of the mesh stage."""
     if guided.weights is not None:
         fixed = guided.weights
         return lambda _step: fixed
@@ -162,7 +159,7 @@ def prior_weights(guided: GuidedConfig, boundary: ClipBoundary | None) -> Callab
         switched = boundary.switched_at if boundary else 0
         if switched is None:
             return BEFORE_BOUNDARY
-        return dynamic(step - switched, guided.steps - switched)
+        return dynamic(step - switched, guided.steps + guided.mesh_steps - switched)
 
     return weights
 
@@ -175,6 +172,20 @@ def make_boundary(guided: GuidedConfig) -> ClipBoundary | None:
     return ClipBoundary(
         round(low * guided.steps), round(high * guided.steps), guided.judge_every, guided.window, guided.threshold
     )
+
+
+def prior_losses(
+    guides: tuple[tuple[Guide | None, float, tuple[float, float]], ...], rgb: Tensor, cameras: Cameras,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    """The weighted sum of the distillations of a 3D and a 2D prior, each (guide, weight, noise levels)."""
+    loss, values = rgb.new_zeros(()), {}
+    for name, (guide, weight, times) in zip(("3d", "2d"), guides, strict=True):
+        values[f"w_{name}"] = weight
+        if guide is not None and weight > 0:
+            part = weight * distillation(guide, rgb, cameras, times, generator)
+            loss, values[name] = loss + part, float(part.detach())
+    return loss, values
 
 
 def distillation(

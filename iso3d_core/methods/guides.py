@@ -22,6 +22,7 @@ from ..types import InputError, OnProgress, Progress, Reference
 from ..weights import find_bundle
 from . import consistent123, isotropic3d
 from .consistent123 import Guide, Guided
+from .mesh_stage import MeshWork, optimise_mesh
 from .reference import ReferenceView, reference_view
 
 log = logging.getLogger("iso3d")
@@ -34,8 +35,9 @@ def optimise(
     multiview: MultiViewPrior | None = None,
     on_progress: OnProgress | None = None,
     checkpoints: Checkpoints | None = None,
-) -> tuple[Guided, str]:
-    """A field after the reference by the method of ``config``, and the words for it that were used.
+) -> tuple[Guided, MeshWork | None, str]:
+    """A field after the reference by the method of ``config``, its surface from the mesh stage where the method has
+    one, and the words for it that were used.
 
     multiview : the bundle's multi-view prior, where it has one: it says how the reference's camera stands, gives the
         warm start where the method wants it, and stands in for a missing Zero-1-to-3 prior
@@ -54,7 +56,10 @@ def optimise(
         given = together(first.views(config, on_progress), view)
         isotropic3d.warm_start(start, given, config, on_progress, checkpoints)
     done = consistent123.optimise(first, second, view, similarity, config, on_progress, checkpoints, start)
-    return done, words.text if words else ""
+    mesh = None
+    if config.guided.mesh_steps:
+        mesh = optimise_mesh(done.scene, first, second, view, config, done.boundary, on_progress, checkpoints)
+    return done, mesh, words.text if words else ""
 
 
 def together(given: tuple[Cameras, Tensor, Tensor], view: ReferenceView) -> tuple[Cameras, Tensor, Tensor]:

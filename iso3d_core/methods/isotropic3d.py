@@ -44,7 +44,7 @@ def optimise(
     scene = scene.to(prior.device)
     if config.warm_start is not None and start is None:
         given = given or sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
-        warm_start(scene, given, config, on_progress, checkpoints)
+        warm_start(scene, given, config, on_progress, checkpoints, prior.guess_solid(embedding))
     objective = sds_objective(scene, prior, embedding, config)
     fit(
         scene, parameter_groups(scene, config.stage), objective, config.stage.steps, config.seed, "optimise",
@@ -55,12 +55,12 @@ def optimise(
 
 def warm_start(
     scene: Scene, given: tuple[Cameras, Tensor, Tensor], config: GenerateConfig, on_progress: OnProgress | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Checkpoints | None = None, solid: Tensor | None = None,
 ) -> None:  # fmt: skip
-    """Fit the scene to views, as `sample_sheets` returns them."""
+    """Fit the scene to views, as `sample_sheets` returns them; solid : as `MultiViewPrior.guess_solid` gives it."""
     assert config.warm_start is not None
     fit(
-        scene, parameter_groups(scene, config.warm_start), photometric_objective(scene, *given, config),
+        scene, parameter_groups(scene, config.warm_start), photometric_objective(scene, *given, config, solid),
         config.warm_start.steps, config.seed, "warm start", on_progress, scene.preview, checkpoints,
     )  # fmt: skip
 
@@ -110,9 +110,10 @@ def bundle_orbit(prior: LatentPrior, azimuth_deg: Tensor, elevation_deg: float) 
 
 
 def photometric_objective(
-    scene: Scene, cameras: Cameras, views: Tensor, mask: Tensor, config: GenerateConfig
+    scene: Scene, cameras: Cameras, views: Tensor, mask: Tensor, config: GenerateConfig, solid: Tensor | None = None
 ) -> Callable:
-    """Squared error of random rays to the sampled views [V, 3, H, W], plus one to their masks [V, 1, H, W].
+    """Squared error of random rays to the sampled views [V, 3, H, W], plus one to their masks [V, 1, H, W], plus the
+    cross-entropy of random points to how likely they are solid [z, y, x], where that is known.
 
     The views' visual hull is forbidden ground outside: the field starts solid inside it and is carved.
     """
@@ -122,7 +123,7 @@ def photometric_objective(
     scene.occupancy.forbid(~visual_hull(scene.occupancy.centers(), cameras, mask, warm.hull_votes))
     origins, directions = (r.reshape(-1, 3) for r in rays(cameras, size, size))
     colors = views.permute(0, 2, 3, 1).reshape(-1, 3)
-    solid = mask.reshape(-1, 1)
+    outlines = mask.reshape(-1, 1)
     shading = fixed_shading(cameras, config.light)
 
     def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -134,11 +135,24 @@ def photometric_objective(
             scene.field, origins[rows], directions[rows], config.render.samples, scene.occupancy, generator, lit
         )
         color = F.mse_loss(out.rgb + (1 - out.opacity), colors[rows])
-        outline = F.mse_loss(out.opacity, solid[rows])
+        outline = F.mse_loss(out.opacity, outlines[rows])
         loss = color + warm.lambda_mask * outline + warm.lambda_opacity * opacity_entropy(out.opacity)
+        if solid is not None and warm.lambda_solid > 0:
+            loss = loss + warm.lambda_solid * solid_entropy(scene, solid, generator)
         return loss, {"color": float(color.detach()), "samples": float(len(out.weights))}
 
     return objective
+
+
+def solid_entropy(scene: Scene, solid: Tensor, generator: torch.Generator, points: int = 8192) -> Tensor:
+    """Cross-entropy between how likely random points are solid [z, y, x] and what the field makes of them, its opacity
+    over one of those cells."""
+    place = torch.rand(points, 3, generator=generator).to(solid) * 2 - 1
+    place = place[scene.occupancy.permits(place)]
+    wanted = F.grid_sample(solid[None, None], place[None, None, None], align_corners=False)[0, 0, 0, 0]
+    thickness = scene.field.density(place) * (2 / len(solid))
+    empty = torch.exp(-thickness).clamp(1e-4, 1 - 1e-4)
+    return F.binary_cross_entropy(1 - empty, wanted)
 
 
 def visual_hull(points: Tensor, cameras: Cameras, mask: Tensor, votes: float) -> Tensor:

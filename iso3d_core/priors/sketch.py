@@ -24,6 +24,7 @@ CHANNELS = 4  # RGB on white and coverage
 SIDE = 32  # cells of the volume, and pixels of the views it is trained on
 # Density of a cell: softplus(x + DENSITY_BIAS), in optical depth a cell, so that the volume starts nearly empty.
 DENSITY_BIAS = -3.0
+SOLID_AT = 2.0  # of the density channel: as likely solid as not, an optical depth of 0.3 a cell
 
 
 class Sketch(nn.Module):
@@ -69,6 +70,10 @@ class Sketch(nn.Module):
         for larger in self.larger:
             x = larger(F.interpolate(x, scale_factor=2, mode="bilinear"))
         return x.unflatten(1, (CHANNELS, SIDE)).float()
+
+    def solid(self, embedding: Tensor) -> Tensor:
+        """[B, 1, D] -> how likely each cell of [B, z, y, x] is solid, 0..1."""
+        return (self.volume(embedding)[:, 3] - SOLID_AT).sigmoid()
 
     def forward(
         self, embedding: Tensor, cameras: Tensor, size: int = SIDE, every: int = 1, offset: tuple[int, int] = (0, 0)

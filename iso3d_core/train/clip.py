@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..cameras import unit_sphere_matrix
 from ..priors.clip import WordTokenizer, make_clip
-from ..priors.sketch import SIDE, Sketch, thumbnails
+from ..priors.sketch import SIDE, SOLID_AT, Sketch, thumbnails
 from . import occupancy
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
@@ -27,7 +27,6 @@ from .vae import to_rgb
 MEAN = STD = [0.5, 0.5, 0.5]
 CONTEXT = 40
 VIEWS_EACH = 2
-SOLID_AT = 2.0  # of the volume's density channel: what counts as solid, an optical depth of 0.3 a cell
 EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
 
 
