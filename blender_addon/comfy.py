@@ -99,6 +99,8 @@ class Comfy:
         )  # fmt: skip
 
     def _make(self, job: Job, unwanted: threading.Event) -> None:
+        if job.mesh:
+            raise ServerError("a ComfyUI server makes meshes only; for this choose This computer in the preferences")
         try:
             picture = Path(job.image).read_bytes()
         except OSError as error:

@@ -139,6 +139,59 @@ def _colors(values: array, count: int) -> array:
     return colors
 
 
+def write(mesh: Mesh) -> bytes:
+    """A GLB of the mesh: positions, UVs and base color image where it has some."""
+    parts: list[bytes] = []
+    views: list[dict[str, Any]] = []
+
+    def add(data: bytes) -> int:
+        start = sum(map(len, parts))
+        views.append({"buffer": 0, "byteOffset": start, "byteLength": len(data)})
+        parts.append(data + bytes(-len(data) % 4))
+        return len(views) - 1
+
+    def accessor(values: array, kind: str, component: int, **more: Any) -> int:
+        accessors.append({
+            "bufferView": add(values.tobytes()), "componentType": component, "count": len(values) // WIDTHS[kind],
+            "type": kind, **more,
+        })  # fmt: skip
+        return len(accessors) - 1
+
+    accessors: list[dict[str, Any]] = []
+    places = _turn_back(mesh.positions)
+    low, high = ([pick(places[k::3]) for k in range(3)] for pick in (min, max))
+    attributes = {"POSITION": accessor(places, "VEC3", 5126, min=low, max=high)}
+    if mesh.uvs is not None:
+        attributes["TEXCOORD_0"] = accessor(_flip(mesh.uvs), "VEC2", 5126)
+    indices = accessor(array("I", mesh.triangles), "SCALAR", 5125)
+    surface: dict[str, Any] = {"metallicFactor": mesh.metallic, "roughnessFactor": mesh.roughness}
+    document: dict[str, Any] = {
+        "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
+        "materials": [{"pbrMetallicRoughness": surface}],
+    }  # fmt: skip
+    if mesh.image is not None:
+        mime = "image/png" if mesh.image[1:4] == b"PNG" else "image/jpeg"
+        document |= {"images": [{"bufferView": add(mesh.image), "mimeType": mime}], "textures": [{"source": 0}]}
+        surface["baseColorTexture"] = {"index": 0}
+    binary = b"".join(parts)
+    document |= {"accessors": accessors, "bufferViews": views, "buffers": [{"byteLength": len(binary)}]}
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<III", MAGIC, 2, 12 + 8 + len(text) + 8 + len(binary))
+    return b"".join([
+        head, struct.pack("<II", len(text), JSON_CHUNK), text, struct.pack("<II", len(binary), BINARY_CHUNK), binary,
+    ])  # fmt: skip
+
+
+def _turn_back(vectors: array) -> array:
+    """The inverse of `turn`: (x, y, z) -> (x, z, -y)."""
+    turned = array("f", vectors)
+    turned[1::3] = vectors[2::3]
+    turned[2::3] = array("f", map(neg, vectors[1::3]))
+    return turned
+
+
 def weld(positions: array) -> tuple[list[int], list[int]]:
     """Find vertices in the same place; a GLB splits them along the seams of its UVs, a modeller wants one.
 

@@ -24,9 +24,10 @@ Server = tuple[str, str]  # ("LOCAL", path of a Python) or ("COMFYUI", address)
 
 @dataclass(eq=False)
 class Job:
-    """One mesh to make.
+    """One mesh to make, or one to give the picture's texture.
 
     image, out : paths of the picture and of the GLB to write
+    mesh : path of a GLB to refine, of the object named ``object_name``; without it a mesh is made
     height : in metres; 0 keeps the size of the file
     target : where the mesh belongs, as the host understands it
     """
@@ -40,6 +41,8 @@ class Job:
     bundle: str = "tiny"
     method: str = "isotropic3d"
     target: Any = None
+    mesh: str = ""
+    object_name: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     state: str = WAITING
     stage: str = ""
@@ -51,7 +54,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return Path(self.image).stem
+        return f"{self.object_name} after {Path(self.image).stem}" if self.mesh else Path(self.image).stem
 
 
 class Backend(Protocol):
@@ -124,7 +127,7 @@ class Queue:
             self.error = f"{job.name}: {message}"
             self.log.append(self.error)
         self.jobs.remove(job)
-        for path in (job.preview, job.out, str(Path(job.out).with_suffix(".json"))):
+        for path in (job.preview, job.out, job.mesh, str(Path(job.out).with_suffix(".json"))):
             with suppress(OSError):
                 os.remove(path or "")
 

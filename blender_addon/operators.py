@@ -43,15 +43,61 @@ class GenerateFromImage(bpy.types.Operator):
         except (ValueError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        if not bpy.app.background:
-            return {"FINISHED"}
-        session.wait(lambda: job.state not in (WAITING, RUNNING))
-        for warning in job.warnings:
-            self.report({"WARNING"}, warning)
-        if job.state != PLACED:
-            self.report({"ERROR"}, f"{job.name}: {job.message}")
+        return wait_for(self, job)
+
+
+class TextureFromImage(bpy.types.Operator):
+    """Give the active mesh the texture of an image that shows its front; its shape and UVs stay as they are"""
+
+    bl_idname = "iso3d.texture_from_image"
+    bl_label = "Texture from Image"
+
+    filepath: StringProperty(name="Image", subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filter_glob: StringProperty(default=";".join(f"*{s}" for s in IMAGE_SUFFIXES), options={"HIDDEN"})
+    seed: IntProperty(**SEED, options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        return context.mode == "OBJECT" and context.active_object is not None and context.active_object.type == "MESH"
+
+    def invoke(self, context, _event):
+        """Without a file, ask for one."""
+        if self.properties.is_property_set("filepath"):
+            return self.execute(context)
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context):
+        obj = context.active_object
+        try:
+            if not obj.data.uv_layers:
+                unwrap(obj)
+            job = session.ask_texture(obj, context.scene, self.filepath, self.seed, preferences(context))
+        except (ValueError, OSError) as error:
+            self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        return wait_for(self, job)
+
+
+def unwrap(obj) -> None:
+    """Blender's own Smart UV Project, for the active mesh without a UV map."""
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.mesh.select_all(action="SELECT")
+    bpy.ops.uv.smart_project(island_margin=0.01)
+    bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def wait_for(operator, job):
+    """In the background, where nobody else looks after a job: until it is done, its warnings and error reported."""
+    if not bpy.app.background:
         return {"FINISHED"}
+    session.wait(lambda: job.state not in (WAITING, RUNNING))
+    for warning in job.warnings:
+        operator.report({"WARNING"}, warning)
+    if job.state != PLACED:
+        operator.report({"ERROR"}, f"{job.name}: {job.message}")
+        return {"CANCELLED"}
+    return {"FINISHED"}
 
 
 class Cancel(bpy.types.Operator):
@@ -129,7 +175,7 @@ class FreeMemory(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = [GenerateFromImage, Cancel, PlaceHere, CopyLog, Check, FreeMemory]
+CLASSES = [GenerateFromImage, TextureFromImage, Cancel, PlaceHere, CopyLog, Check, FreeMemory]
 
 if hasattr(bpy.types, "FileHandler"):  # from 4.1
 

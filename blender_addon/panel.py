@@ -63,6 +63,8 @@ class ImageTo3D(bpy.types.Panel):
         button.filepath = settings.image
         for name in ("method", "preset", "seed", "height"):
             setattr(button, name, getattr(settings, name))
+        row = layout.row()
+        row.operator("iso3d.texture_from_image", icon="TEXTURE").filepath = settings.image
         for job in session.queue.jobs:
             draw_job(layout.box(), job, context)
         if session.queue.error:

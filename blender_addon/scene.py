@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a mesh file to an object in a scene."""
+"""From a mesh file to an object in a scene, and back."""
 
+from __future__ import annotations
+
+from array import array
 from pathlib import Path
 
 import bpy
@@ -31,6 +34,53 @@ def add_object(
             other.select_set(other == obj)
         view_layer.objects.active = obj
     return obj
+
+
+def refinable(obj: bpy.types.Object) -> glb.Mesh:
+    """The object's mesh as it stands in the world, with its first UV map and base color image; it needs a UV map.
+
+    A vertex is repeated where its faces' UVs differ, as GLB files have it.
+    """
+    mesh = obj.data
+    mesh.calc_loop_triangles()
+    layer = mesh.uv_layers.active.data
+    numbers: dict[tuple[int, float, float], int] = {}
+    triangles = array("I")
+    for triangle in mesh.loop_triangles:
+        for loop in triangle.loops:
+            u, v = layer[loop].uv
+            triangles.append(numbers.setdefault((mesh.loops[loop].vertex_index, u, v), len(numbers)))
+    positions, uvs = array("f"), array("f")
+    places = [obj.matrix_world @ vertex.co for vertex in mesh.vertices]
+    for index, u, v in numbers:
+        positions.extend(places[index])
+        uvs.extend((u, v))
+    return glb.Mesh(positions, triangles, uvs, image=base_color_image(obj))
+
+
+def base_color_image(obj: bpy.types.Object) -> bytes | None:
+    """PNG or JPEG of the object's first material's base color, where it is an image."""
+    for node in (node for slot in obj.material_slots for node in _nodes(slot.material)):
+        if node.type == "BSDF_PRINCIPLED" and node.inputs["Base Color"].links:
+            source = node.inputs["Base Color"].links[0].from_node
+            image = getattr(source, "image", None)
+            if image is not None and image.packed_file is not None:
+                data = bytes(image.packed_file.data)
+                if data[1:4] == b"PNG" or data[:2] == b"\xff\xd8":
+                    return data
+    return None
+
+
+def _nodes(material: bpy.types.Material | None):
+    return material.node_tree.nodes if material is not None and material.node_tree is not None else ()
+
+
+def retexture(obj: bpy.types.Object, data: glb.Mesh) -> None:
+    """One material with the texture, for the whole of the object."""
+    material = new_material(data, obj.name)
+    obj.data.materials.clear()
+    obj.data.materials.append(material)
+    obj.data.update()
 
 
 def new_mesh(data: glb.Mesh, name: str) -> bpy.types.Mesh:

@@ -79,6 +79,25 @@ def ask(place: bpy.types.Scene, image: str, preset: str, seed: int, height: floa
     return job
 
 
+def ask_texture(obj: bpy.types.Object, place: bpy.types.Scene, image: str, seed: int, preferences) -> Job:
+    """Queue a job that gives a mesh object the texture of an image. Raises ValueError or OSError as `ask`."""
+    image = os.path.abspath(bpy.path.abspath(image)) if image else ""
+    if not os.path.isfile(image):
+        raise ValueError(f"There is no image {image!r}; pick one" if image else "Pick an image first")
+    if not obj.data.polygons:
+        raise ValueError(f"{obj.name} has no faces; pick another object")
+    job = Job(
+        image=image, out="", server=preferences.server(), seed=seed, bundle=preferences.bundle,
+        target=open_file.target(place), object_name=obj.name,
+    )  # fmt: skip
+    folder = Path(results_folder())
+    job.out, job.mesh = str(folder / f"texture-{job.id}.glb"), str(folder / f"mesh-{job.id}.glb")
+    Path(job.mesh).write_bytes(glb.write(scene.refinable(obj)))
+    queue.add(job)
+    watch()
+    return job
+
+
 def start_check(server: Server) -> Check:
     global check
     check = Check(connect(server))
@@ -134,12 +153,21 @@ def _place(job: Job, place: bpy.types.Scene) -> None:
     except glb.GlbError as error:
         queue.end(job, FAILED, str(error))
         return
-    obj = scene.add_object(data, scene.object_name(job.image), place, view_layer, job.height)
-    obj["iso3d_source"], obj["iso3d_preset"], obj["iso3d_seed"] = job.image, job.preset, job.seed
+    if job.mesh:
+        obj = place.objects.get(job.object_name)
+        if obj is None or obj.type != "MESH":
+            queue.end(job, FAILED, f"{job.object_name} is not in the scene any more; nothing was changed")
+            return
+        scene.retexture(obj, data)
+    else:
+        obj = scene.add_object(data, scene.object_name(job.image), place, view_layer, job.height)
+        obj["iso3d_preset"] = job.preset
+    obj["iso3d_source"], obj["iso3d_seed"] = job.image, job.seed
     if window is not None and not bpy.app.background:
         with bpy.context.temp_override(window=window):
-            bpy.ops.ed.undo_push(message=f"Generate {obj.name}")
-    note = " ".join([f"{obj.name} is in the scene.", *job.warnings])
+            bpy.ops.ed.undo_push(message=f"{'Texture' if job.mesh else 'Generate'} {obj.name}")
+    done = "has its new texture" if job.mesh else "is in the scene"
+    note = " ".join([f"{obj.name} {done}.", *job.warnings])
     queue.end(job, PLACED)
 
 

@@ -119,10 +119,11 @@ class Local:
 
     def start(self, job: Job) -> None:
         self._job, self._kill_at = job, None
-        self._running().send({
-            "type": "generate", "id": job.id, "image": job.image, "out": job.out, "preset": job.preset,
-            "seed": job.seed, "bundle": job.bundle, "method": job.method,
-        })  # fmt: skip
+        request = {"id": job.id, "image": job.image, "out": job.out, "seed": job.seed, "bundle": job.bundle}
+        if job.mesh:
+            self._running().send({**request, "type": "refine", "mesh": job.mesh})
+        else:
+            self._running().send({**request, "type": "generate", "preset": job.preset, "method": job.method})
 
     def cancel(self, job: Job) -> None:
         """Ask; a worker that does not answer, because it is loading, is killed soon."""

@@ -4,7 +4,8 @@ JSON objects, one a line, UTF-8. Requests on stdin:
 
     {"type": "hello"}                                          versions, devices, presets, bundles
     {"type": "generate", "id": ID, "image": PATH, "out": PATH, "preset": "fast", "seed": 0, "bundle": "tiny",
-     "method": "isotropic3d"}
+     "method": "isotropic3d", "prompt": null}
+    {"type": "refine", "id": ID, "mesh": PATH, "image": PATH, "out": PATH, "steps": 60, "seed": 0, "bundle": "tiny"}
     {"type": "cancel", "id": ID}                               a running or a waiting job
     {"type": "free"}                                           forget the loaded networks
     {"type": "quit"}
@@ -98,8 +99,10 @@ class Worker:
                 self._loaded = None
             elif kind == "generate":
                 self.generate(request, job)
+            elif kind == "refine":
+                self.refine(request, job)
             elif kind != "quit":
-                raise InputError(f"unknown request {kind!r}; use hello, generate, cancel, free or quit")
+                raise InputError(f"unknown request {kind!r}; use hello, generate, refine, cancel, free or quit")
         except Cancelled:
             self.say("cancelled", id=job)
         except InputError as error:
@@ -112,9 +115,7 @@ class Worker:
         from .pipeline import configure, generate
         from .presets import with_method
 
-        for name in ("image", "out"):
-            if not isinstance(request.get(name), str):
-                raise InputError(f"generate needs {name!r}, a path")
+        _need(request, "image", "out")
         self.check(job)  # a job cancelled while it waited does not start
         self.say("started", id=job)
         started = time.monotonic()
@@ -128,6 +129,24 @@ class Worker:
         path = mesh.save(request["out"])
         notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
         self.say("result", id=job, path=str(path), seconds=round(time.monotonic() - started, 2), warnings=notes)
+
+    def refine(self, request: dict[str, Any], job: str) -> None:
+        """HiFi-123's refine stage on a mesh from anywhere."""
+        from .images import load_reference
+        from .mesh.export import load_mesh
+        from .methods.refine import RefineConfig, refine
+        from .priors.depth import DepthPrior
+
+        _need(request, "mesh", "image", "out")
+        self.check(job)
+        self.say("started", id=job)
+        started = time.monotonic()
+        config = RefineConfig(steps=int(request.get("steps", 60)), seed=int(request.get("seed", 0)))
+        reference, mesh = load_reference(request["image"]), load_mesh(request["mesh"])
+        prior = DepthPrior.load(request.get("bundle", "tiny"))
+        report = self.reporter(job, {"start": (0.0, 0.1), "refine": (0.1, 1.0)})
+        path = refine(mesh, reference, prior, config, report).save(request["out"])
+        self.say("result", id=job, path=str(path), seconds=round(time.monotonic() - started, 2), warnings=[])
 
     def check(self, job: str) -> None:
         """Raises Cancelled when the job is not wanted any more."""
@@ -167,6 +186,12 @@ class Worker:
             )  # fmt: skip
 
         return report
+
+
+def _need(request: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if not isinstance(request.get(name), str):
+            raise InputError(f"{request['type']} needs {name!r}, a path")
 
 
 def write_preview(views: Any, path: Path) -> Path:

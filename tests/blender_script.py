@@ -99,6 +99,7 @@ def everything(module, settings):
     facts["object"] = describe(bpy.context.view_layer.objects.active)
     generate(filepath=IMAGE, height=0.0)
     facts["second"] = describe(bpy.context.view_layer.objects.active)
+    facts["texture"] = texture(module)
     os.environ["TEST_GLB"] = os.environ["COLORED_GLB"]
     session(module).queue.close()
     generate(filepath=IMAGE)
@@ -118,6 +119,37 @@ def everything(module, settings):
     bpy.ops.preferences.addon_enable(module=module)
     facts["enabled"] = hasattr(bpy.types.Scene, "iso3d")
     return facts
+
+
+def texture(module):
+    """The texture operator on the active object, on a cube without UVs, on what is no mesh; the file it hands over."""
+    obj, operator = bpy.context.view_layer.objects.active, bpy.ops.iso3d.texture_from_image
+    before, old = corners(obj.data), obj.data.materials[0].name
+    handed = sys.modules[f"{module}.glb"].read(write_handed(module, obj))
+    operator(filepath=IMAGE, seed=7)
+    found = {
+        "object": describe(obj), "unchanged": corners(obj.data) == before, "old": old, "seed": obj["iso3d_seed"],
+        "handed": [len(handed.triangles), handed.image is not None, len(handed.positions) // 3],
+    }  # fmt: skip
+    bpy.ops.mesh.primitive_cube_add()
+    cube = bpy.context.view_layer.objects.active
+    while cube.data.uv_layers:
+        cube.data.uv_layers.remove(cube.data.uv_layers[0])
+    operator(filepath=IMAGE)
+    uvs = corners(cube.data)[1]
+    found["cube"] = [len(cube.data.polygons), len(cube.data.materials), len(set(uvs)), max(map(max, uvs))]
+    bpy.data.objects.remove(cube)
+    bpy.ops.object.camera_add()
+    found["camera"] = attempt(operator, filepath=IMAGE)
+    bpy.data.objects.remove(bpy.context.view_layer.objects.active)
+    bpy.context.view_layer.objects.active = obj
+    return found
+
+
+def write_handed(module, obj):
+    path = FOLDER / "handed.glb"
+    path.write_bytes(sys.modules[f"{module}.glb"].write(sys.modules[f"{module}.scene"].refinable(obj)))
+    return path
 
 
 def describe_color(obj):
@@ -159,8 +191,17 @@ def real(module, settings):
     bpy.ops.iso3d.generate_from_image(filepath=IMAGE, preset="fast", seed=0, height=1.0)
     seconds = time.monotonic() - began
     facts = describe(bpy.context.view_layer.objects.active)
-    render(bpy.context.view_layer.objects.active, FOLDER / "front.png")
-    return {"seconds": seconds, "object": facts}
+    obj = bpy.context.view_layer.objects.active
+    before, image = corners(obj.data), obj.data.materials[0].node_tree.nodes.active.image
+    generated = bytes(image.packed_file.data)
+    bpy.ops.iso3d.texture_from_image(filepath=IMAGE)
+    textured = describe(obj)
+    changed = bytes(obj.data.materials[0].node_tree.nodes.active.image.packed_file.data) != generated
+    render(obj, FOLDER / "front.png")
+    return {
+        "seconds": seconds, "object": facts, "image": textured["image"], "changed": changed,
+        "unchanged": corners(obj.data) == before,
+    }  # fmt: skip
 
 
 def render(obj, path):

@@ -57,7 +57,7 @@ for line in sys.stdin:
         say("result", id=request["id"], path=request["out"], seconds=4, warnings=[])
     elif request["type"] == "generate" and play == "full":
         say("error", id=request["id"], message="cannot write a.glb: No space left on device")
-    elif request["type"] == "generate":
+    elif request["type"] in ("generate", "refine"):
         shutil.copy(os.environ["TEST_GLB"], request["out"])
         if play == "broken":
             os.truncate(request["out"], 100)
@@ -194,6 +194,24 @@ def test_mesh_material_and_image(facts):
     assert pixel == pytest.approx([200 / 255, 100 / 255, 50 / 255, 1], abs=1e-3)
 
 
+def test_a_mesh_gets_a_texture_and_keeps_its_shape(facts):
+    found = facts["texture"]
+    assert found["unchanged"]
+    assert found["seed"] == 7
+    made = found["object"]
+    assert made["shader_input"] == "TEX_IMAGE"
+    assert made["image"][1:] == [32, 16, True, True]
+    assert made["material"] != found["old"]
+    triangles, image, vertices = found["handed"]
+    assert (triangles, image) == (960, True)
+    assert 162 <= vertices <= 960  # one for each UV that a vertex has
+    faces, materials, corners, most = found["cube"]
+    assert (faces, materials) == (6, 1)
+    assert corners >= 20  # unwrapped, each side by itself
+    assert most <= 1
+    assert "poll" in found["camera"]
+
+
 def test_vertex_colors_reach_the_material(facts):
     assert facts["colored"]["shader_input"] == "VERTEX_COLOR"
     assert facts["colored"]["colors"][0] == [1, 0, 0, 1]
@@ -240,7 +258,11 @@ def test_the_check_tells_versions_and_device(facts):
 
 
 def test_an_example_through_the_real_worker(host, addon, tmp_path):
-    made = run(host, addon, "real", tmp_path / "real", TEST_IMAGE=str(ROCKET))["object"]
+    found = run(host, addon, "real", tmp_path / "real", TEST_IMAGE=str(ROCKET))
+    assert found["unchanged"]  # by the texture that it was given afterwards
+    assert found["changed"]
+    assert found["image"][3:] == [True, True]
+    made = found["object"]
     assert made["name"] == "rocket"
     assert made["dimensions"][2] == pytest.approx(1, rel=1e-5)
     assert made["closed"]

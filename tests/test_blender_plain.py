@@ -25,6 +25,21 @@ glb, jobs, worker = load("glb"), load("jobs"), load("worker")
 # The files
 
 
+def test_what_is_written_is_read_again(tmp_path):
+    mesh = glb.read(textured().save(tmp_path / "ball.glb"))
+    again = glb.parse(glb.write(mesh))
+    assert (again.positions, again.triangles, again.image) == (mesh.positions, mesh.triangles, mesh.image)
+    assert np.allclose(again.uvs, mesh.uvs, atol=1e-7)
+    assert (again.roughness, again.metallic) == (mesh.roughness, mesh.metallic)
+    (tmp_path / "again.glb").write_bytes(glb.write(mesh))
+    scene = trimesh.load(tmp_path / "again.glb", process=False).dump(concatenate=True)
+    reference = trimesh.load(tmp_path / "ball.glb", process=False).dump(concatenate=True)
+    assert np.allclose(scene.vertices, reference.vertices)
+    assert np.array_equal(scene.faces, reference.faces)
+    bare = glb.parse(glb.write(glb.Mesh(mesh.positions, mesh.triangles)))
+    assert (bare.uvs, bare.image) == (None, None)
+
+
 def sphere(**parts):
     """A sphere with a seam: its first vertices are there twice."""
     ball = trimesh.creation.icosphere(subdivisions=2)

@@ -7,11 +7,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 
 from iso3d_core import files
 from iso3d_core.cameras import even_azimuths, orbit
-from iso3d_core.config import FieldConfig, GenerateConfig, GuidedConfig, ReferenceWeights, RenderConfig, Stage
+from iso3d_core.config import (
+    FieldConfig,
+    GenerateConfig,
+    GuidedConfig,
+    LightConfig,
+    MeshConfig,
+    ReferenceWeights,
+    RenderConfig,
+    Stage,
+)
+from iso3d_core.fields.dmtet import DMTet
+from iso3d_core.fields.scene import Scene
 from iso3d_core.fit import Checkpoints
 from iso3d_core.methods.consistent123 import (
     Guide,
@@ -21,7 +33,9 @@ from iso3d_core.methods.consistent123 import (
     optimise,
     prior_weights,
 )
+from iso3d_core.methods.mesh_stage import optimise_mesh
 from iso3d_core.methods.reference import ReferenceView, pearson, reference_losses, reference_view
+from iso3d_core.pipeline import export_shape
 from iso3d_core.presets import GUIDED, preset, with_method
 from iso3d_core.priors.words import Description, direction_name
 from iso3d_core.schedules import ClipBoundary, DynamicPrior, Ramp
@@ -285,13 +299,39 @@ def test_an_interrupted_one_goes_on_to_the_same_end(tmp_path):
 
 def test_it_learns_the_reference_and_the_priors_color():
     prior = Pixels([0.0, 1.0, 0.0])
-    config = small(steps=120, weights=(1.0, 0.0), t_3d=(0.3, 0.6), reference=ReferenceWeights(300.0, 150.0))
+    config = small(steps=120, weights=(1.0, 0.0), t_3d=(0.3, 0.6), reference=ReferenceWeights(1000.0, 500.0))
+    config = replace(config, stage=replace(config.stage, learning_rate_mlp=0.01), light=LightConfig(start=2.0))
     done = optimise(Guide(prior, prior.predict), None, a_view(), None, config)
     views = done.scene.view(orbit(torch.tensor([0.0, 180.0]), 10.0), 16)
     middle = views[:, :3, 7:9, 7:9].mean(dim=(2, 3))
     redness = middle[:, 0] - middle[:, 1]
     assert redness[0] > redness[1] + 0.1  # red where the reference is, greener behind, as the prior has it
     assert (views[:, :3].mean(dim=(2, 3))[:, 1] > 0.5).all()
+
+
+def test_the_mesh_stage_goes_on_with_the_surface(tmp_path):
+    prior = Pixels([0.0, 1.0, 0.0])
+    config = small(weights=(1.0, 0.0), mesh_steps=8, mesh_grid=12, mesh_resolution=16)
+    config = replace(config, mesh=MeshConfig(threshold=2.0))
+    scene = Scene(config.field, config.render, 0)
+    seen = []
+    work = optimise_mesh(
+        scene, Guide(prior, prior.predict), None, a_view(), config, None, lambda p: seen.append((p.stage, p.values))
+    )
+    stages = [stage for stage, _ in seen]
+    assert stages.index("mesh stage") == stages.count("mesh color") > 0
+    steps = [values for stage, values in seen if stage == "mesh stage"]
+    assert ["reference" in values for values in steps] == [step % 4 == 0 for step in range(8)]
+    assert all(values["smooth"] > 0 for values in steps)
+    before = DMTet.from_density(lambda p: scene.density(p).detach(), 12, 2.0)
+    assert not torch.equal(work.shape.distances, before.distances)
+    out = work.render(orbit(even_azimuths(2), 10.0), 16)
+    assert out.rgb.shape == (2, 3, 16, 16)
+    assert float(out.opacity.detach().max()) == 1
+    assert out.rgb[out.opacity.expand(-1, 3, -1, -1) == 0].min() == 1  # white behind
+    mesh = export_shape(work, config)
+    assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=True, merge_tex=True, merge_norm=True).is_watertight
+    assert mesh.texture is not None
 
 
 def test_a_method_without_any_prior_is_refused():

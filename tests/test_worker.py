@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import trimesh
 
 ROOT = Path(__file__).resolve().parent.parent
 ROCKET = ROOT / "examples" / "rocket.png"
@@ -73,6 +74,20 @@ def test_a_job_reports_progress_and_gives_a_file(client, tmp_path):
     assert fractions[-1] == pytest.approx(1)
     assert any(event["preview"] for event in progress)
     assert all(event["seconds_left"] is None or event["seconds_left"] >= 0 for event in progress)
+
+
+def test_a_mesh_is_refined(client, tmp_path):
+    mesh = tmp_path / "ball.glb"
+    trimesh.creation.icosphere(subdivisions=2).export(mesh)
+    client.send("refine", id="a", mesh=str(mesh), image=str(ROCKET), out=str(tmp_path / "out.glb"), steps=2)
+    events = client.until("result", "error")
+    assert events[-1]["type"] == "result", events[-1]
+    progress = [event for event in events if event["type"] == "progress"]
+    assert {event["stage"] for event in progress} == {"start", "refine"}
+    before, after = (trimesh.load(path, process=False, force="mesh") for path in (mesh, tmp_path / "out.glb"))
+    assert len(after.faces) == len(before.faces)
+    client.send("refine", id="b", image=str(ROCKET), out=str(tmp_path / "out.glb"))
+    assert "refine needs 'mesh', a path" in client.until("error")[-1]["message"]
 
 
 def test_cancelling_stops_a_running_and_a_waiting_job_within_a_second(client, tmp_path):

@@ -26,7 +26,7 @@ from ..priors.base import LatentPrior
 from ..render.volume import render
 from ..schedules import ClipBoundary, DynamicPrior
 from ..types import OnProgress
-from .isotropic3d import parameter_groups, random_shading
+from .isotropic3d import fixed_shading, parameter_groups, random_shading
 from .reference import ReferenceView, reference_losses
 
 JUDGED = 8  # views of the boundary judgement, evenly around
@@ -122,7 +122,7 @@ def guided_objective(
         if step % guided.reference_every == 0:
             out = render(
                 scene.field, seen.camera, seen.rgb.shape[-1], config.render.samples, scene.occupancy, generator,
-                random_shading(seen.camera, config.light, 1.0, generator),
+                fixed_shading(seen.camera, config.light),
             )  # fmt: skip
             loss = reference_losses(out, seen, guided.reference, step / max(guided.steps, 1))
             return loss + sparse(out.opacity, config), {"reference": float(loss.detach())}

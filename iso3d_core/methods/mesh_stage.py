@@ -20,7 +20,7 @@ from ..render.volume import Shading
 from ..schedules import ClipBoundary
 from ..types import OnProgress, Rendering
 from .consistent123 import Guide, prior_losses, prior_weights, random_views
-from .isotropic3d import random_shading
+from .isotropic3d import fixed_shading, random_shading
 from .reference import ReferenceView, reference_losses
 
 TEXTURE = FieldConfig(4, base=16, growth=1.7, features=4, log2_table=19, hidden=32)
@@ -121,9 +121,7 @@ def mesh_objective(
         smooth = guided.lambda_normal * normal_consistency(vertices, faces)
         smooth = smooth + guided.lambda_laplacian * laplacian(vertices, faces)
         if step % guided.reference_every == 0:
-            out = work.render(
-                seen.camera, seen.rgb.shape[-1], random_shading(seen.camera, config.light, 1.0, generator)
-            )
+            out = work.render(seen.camera, seen.rgb.shape[-1], fixed_shading(seen.camera, config.light))
             loss = reference_losses(out, seen, guided.reference, 1.0)
             return loss + smooth, {"reference": float(loss.detach()), "smooth": float(smooth.detach())}
         weight_3d, weight_2d = weights(guided.steps + step)

@@ -1,0 +1,150 @@
+"""Zero-1-to-3's poses and training, the text prior, and words for images on the embedded bundle."""
+
+import math
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from iso3d_core.cameras import orbit
+from iso3d_core.priors.depth import DepthPrior
+from iso3d_core.priors.text import TextPrior
+from iso3d_core.priors.words import ClipPair
+from iso3d_core.priors.zero123 import project_pose, relative_pose
+from iso3d_core.train.data import TARGETS
+from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
+from iso3d_core.train.evaluate import reference_of
+from iso3d_core.train.world import make_object
+from iso3d_core.train.zero123 import TINY, PoseSet, Zero123Training
+from iso3d_core.types import InputError
+from iso3d_core.weights import EMBEDDED, Bundle
+
+SMALL = {**TINY, "block_out_channels": (16, 16), "attention_head_dim": (2, 2), "cross_attention_dim": 16}
+
+
+def test_the_pose_is_relative_to_the_reference():
+    cameras = orbit(torch.tensor([0.0, 90.0, 200.0]), torch.tensor([30.0, 30.0, -10.0]), torch.tensor([2.0, 2.0, 3.0]))
+    pose = relative_pose(cameras, 30.0, 2.0)
+    expected = [
+        [0, 0, 1, 0],
+        [0, 1, 0, 0],
+        [math.radians(40), math.sin(math.radians(200)), math.cos(math.radians(200)), 1],  # lower: a larger polar angle
+    ]
+    torch.testing.assert_close(pose, torch.tensor(expected), atol=1e-6, rtol=1e-5)
+    assert relative_pose(cameras, 30.0)[:, 3].tolist() == [0, 0, 0]
+
+
+def test_the_token_is_the_projection_of_embedding_and_pose():
+    projection = nn.Linear(7, 5)
+    embedding, pose = torch.randn(1, 1, 3), torch.randn(2, 4)
+    token = project_pose(projection, embedding, pose)
+    assert token.shape == (2, 1, 5)
+    torch.testing.assert_close(token[1, 0], projection(torch.cat([embedding[0, 0], pose[1]])))
+
+
+def test_a_batch_pairs_a_reference_with_a_view_and_their_pose():
+    rng = np.random.default_rng(0)
+    objects = 3
+    views = SimpleNamespace(azimuth=rng.uniform(0, 360, (objects, 16)), elevation=rng.uniform(-10, 40, (objects, 16)))
+    number = torch.arange(objects * 16).reshape(objects, 16).float()
+    latents = number[..., None, None, None].expand(-1, -1, 8, 4, 4)
+    embeddings = number[:, TARGETS:, None].expand(-1, -1, 6)
+    data = PoseSet(views, latents[:, :TARGETS], latents[:, TARGETS:], embeddings, scale=2.0)
+    batch = data.batch(np.random.default_rng(1), 8)
+    for i in range(8):
+        target, reference = int(batch["latents"][i, 0, 0, 0]), int(batch["embedding"][i, 0, 0])
+        item, t, r = target // 16, target % 16, reference % 16
+        assert reference // 16 == item
+        assert t < TARGETS <= r
+        assert float(batch["reference"][i, 0, 0, 0]) == reference / 2  # unscaled
+        turn = math.radians(views.azimuth[item, t] - views.azimuth[item, r])
+        lower = math.radians(views.elevation[item, r] - views.elevation[item, t])
+        expected = torch.tensor([lower, math.sin(turn), math.cos(turn), 0])
+        torch.testing.assert_close(batch["pose"][i].double(), expected.double(), atol=1e-4, rtol=1e-4)
+
+
+def test_its_training_has_a_finite_loss_and_trains_everything():
+    torch.manual_seed(0)
+    model = Zero123Training(SMALL, 6, {**SCHEDULE, **TINY_SCHEDULE})
+    batch = {
+        "latents": torch.randn(4, 8, 16, 16), "reference": torch.randn(4, 8, 16, 16),
+        "embedding": torch.randn(4, 1, 6), "pose": torch.randn(4, 4),
+    }  # fmt: skip
+    loss = model(batch)["loss"]
+    assert math.isfinite(loss.item())
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        # Of a single token nothing is asked and no key compared.
+        unused = ".attn2.to_q" in name or ".attn2.to_k" in name
+        assert parameter.grad is not None, name
+        assert unused or float(parameter.grad.abs().max()) > 0, name
+
+
+# ---- the text prior of the embedded bundle ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text_prior():
+    return TextPrior.load("tiny", "cpu", "float32")
+
+
+def test_the_text_prior_is_the_depth_network_without_depth(text_prior):
+    depth = DepthPrior.load("tiny", "cpu", "float32")
+    z = torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    prompts = ["a red mug seen from the front", "a red mug seen from the back"]
+    found = text_prior.predict_noise(z, 500, text_prior.condition(prompts), 4.0)
+    for i, prompt in enumerate(prompts):
+        condition = depth.condition(torch.ones(1, 1, 64, 64), ["", prompt])
+        condition.depth.zero_()
+        torch.testing.assert_close(found[i : i + 1], depth.predict_noise(z[i : i + 1], 500, condition, 4.0))
+    plain = text_prior.predict_noise(z, 500, text_prior.condition(prompts), 1.0)
+    assert not torch.allclose(plain, found, atol=1e-3)
+
+
+def test_a_bundle_without_a_text_prior_says_so(tmp_path):
+    (tmp_path / "bundle.json").write_text('{"name": "bare", "format": 1}')
+    for load in (TextPrior.load, DepthPrior.load):
+        with pytest.raises(InputError, match=r"bundle 'bare' has no .* prior; use the embedded bundle tiny"):
+            load(Bundle(tmp_path))
+
+
+# ---- words -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return ClipPair.load("tiny")
+
+
+def test_texts_and_images_of_the_same_thing_are_alike(pair):
+    objects = [make_object(2_000_000 + i, kind) for i, kind in enumerate(("mug", "rocket", "tree", "house"))]
+    images = pair.embed_images(torch.stack([reference_of(obj).on_white() for obj in objects]))
+    texts = pair.embed_texts([obj.caption(0.0, 10.0) for obj in objects])
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(4))
+    assert (images @ texts.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
+    similarity = pair.similarity(reference_of(objects[0]).on_white()[None], objects[0].caption(0.0, 10.0))
+    assert similarity == pytest.approx(float(images[0] @ texts[0]), abs=1e-5)
+
+
+def test_a_description_names_kind_parts_and_direction(pair):
+    right = 0
+    for i, kind in enumerate(("rocket", "snowman", "cactus", "bottle", "house", "mushroom")):
+        found = pair.describe(reference_of(make_object(2_000_100 + i, kind)))
+        right += f"a {kind} with" in found.text
+        assert found.captions
+        assert found.front_deg in range(0, 360, 45)
+    assert right >= 4
+
+
+def test_a_clip_without_a_text_tower_says_where_to_get_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISO3D_HOME", str(tmp_path / "none"))
+    shutil.copytree(EMBEDDED / "tiny" / "clip", tmp_path / "clip")
+    (tmp_path / "bundle.json").write_text('{"name": "images", "format": 1}')
+    file = tmp_path / "clip" / "open_clip_model.safetensors"
+    save_file({name: value for name, value in load_file(file).items() if name.startswith("visual.")}, file)
+    with pytest.raises(InputError, match="no text tower; `iso3d models pull sd-text`"):
+        ClipPair.load(tmp_path)
