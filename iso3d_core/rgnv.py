@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from .priors.base import move, not_white
 from .priors.depth import DepthCondition, DepthPrior
 from .priors.injection import KeysValues
+from .priors.photo_depth import estimate_depth
 from .types import InputError, OnProgress, Progress, Reference
 
 PAPER = {"steps": 50, "strength": 0.6}
@@ -143,9 +144,11 @@ def remember(
 ) -> Memory:
     """Invert a reference, to be used for any number of calls of `enhance` with the same steps, strength and prompt.
 
-    depth : [1, 1, H, W] of the reference; None takes its mask as flat depth, which the paper found to do as well
+    depth : [1, 1, H, W] of the reference; None asks the estimator where there is one, else takes the mask as flat
+        depth, which the paper found to do as well
     """
     rgb, mask = reference.on_white()[None].float(), reference.rgba[None, 3:].float()
+    depth = estimate_depth(reference) if depth is None else depth
     depth = mask if depth is None else depth * resize(mask, depth.shape[-2:])
     prompts = ("", prompt) if prompt else ("",)
     plain = prior.condition(depth)

@@ -15,6 +15,7 @@ from ..config import GenerateConfig
 from ..fields.scene import Scene
 from ..fit import Checkpoints
 from ..priors.multiview import MultiViewPrior
+from ..priors.photo_depth import estimate_depth
 from ..priors.text import TextCondition, TextPrior
 from ..priors.words import ClipPair, Description
 from ..priors.zero123 import Zero123Prior
@@ -147,7 +148,8 @@ def reference_camera(
     if elevation is None:
         elevation = guess[0] if guess else 0.0
     place = orbit(0.0, elevation, camera["distance"], camera["fov_y_deg"])
-    return reference_view(reference, place, size, guess[1] if guess else None), elevation
+    near = estimate_depth(reference)
+    return reference_view(reference, place, size, guess[1] if guess else None, near), elevation
 
 
 def describe(config: GenerateConfig, reference: Reference) -> tuple[Description, Callable[[Tensor], float]]:

@@ -29,17 +29,23 @@ class ReferenceView:
         return ReferenceView(self.camera.to(device), self.rgb.to(device), self.mask.to(device), depth)
 
 
-def reference_view(reference: Reference, camera: Cameras, size: int, shown: Tensor | None = None) -> ReferenceView:
+def reference_view(
+    reference: Reference, camera: Cameras, size: int, shown: Tensor | None = None, near: Tensor | None = None
+) -> ReferenceView:
     """The reference as its camera should see it, ``size`` pixels a side.
 
     shown : mask [1, 1, S, S] of the object as a prior that knows its size imagines that view; the reference, which is
         cropped to its object, is laid over that. None takes the image as it is.
+    near : nearness of the reference [1, 1, H, W], where that is known
     """
     rgb, alpha = reference.on_white()[None], reference.rgba[None, 3:]
-    if shown is not None:
-        return ReferenceView(camera, laid_over(shown, rgb, alpha, 1.0), laid_over(shown, alpha, alpha))
-    small = [F.interpolate(image, (size, size), mode="area") for image in (rgb, alpha)]
-    return ReferenceView(camera, *small)
+
+    def seen(image: Tensor, background: float = 0.0) -> Tensor:
+        if shown is None:
+            return F.interpolate(image, (size, size), mode="area")
+        return laid_over(shown, image, alpha, background)
+
+    return ReferenceView(camera, seen(rgb, 1.0), seen(alpha), None if near is None else -seen(near))
 
 
 def reference_losses(out: Rendering, view: ReferenceView, weights: ReferenceWeights, progress: float) -> Tensor:
