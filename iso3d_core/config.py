@@ -117,7 +117,7 @@ class WarmStart:
     steps : of the fit, ``rays`` random rays each; learning_rate_grid, learning_rate_mlp : of AdamW
     hull_votes : fraction of the views whose masks a point must be in
     lambda_mask, lambda_opacity, lambda_solid : of the masks, the opacity's entropy, and of a sketched volume, where the
-        bundle's prior has a sketch
+        bundle's prior has a sketch; surely_solid : of a sketched cell's likeliness, from which on no hull removes it
     """
 
     sheets: int = 6
@@ -134,6 +134,7 @@ class WarmStart:
     lambda_mask: float = 0.5
     lambda_opacity: float = 0.02
     lambda_solid: float = 0.0
+    surely_solid: float = 0.5
 
 
 @dataclass(frozen=True)

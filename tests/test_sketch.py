@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from iso3d_core.cameras import orbit, project, unit_sphere_matrix
+from iso3d_core.config import FieldConfig, GenerateConfig, RenderConfig, WarmStart
+from iso3d_core.fields.scene import Scene
+from iso3d_core.methods.isotropic3d import look_up, photometric_objective, solid_entropy
+from iso3d_core.metrics import overlap, silhouette_iou
+from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.priors.sketch import SIDE, Sketch
+from iso3d_core.train.evaluate import reference_of
+from iso3d_core.train.world import make_object, reference_camera
 
 AZIMUTHS, ELEVATIONS = torch.tensor([0.0, 70.0, 200.0]), torch.tensor([0.0, 30.0, -10.0])
 
@@ -82,3 +89,71 @@ def test_gradients_reach_every_weight_even_behind_solid_matter(sketch):
     volume = volume_of(torch.ones(SIDE, SIDE, SIDE, dtype=torch.bool)).requires_grad_()
     sketch.render(volume, cameras(AZIMUTHS, ELEVATIONS)).sum().backward()
     assert torch.isfinite(volume.grad).all()
+
+
+def test_how_likely_cells_are_solid(sketch):
+    embedding = torch.randn(2, 1, 16)
+    likely = sketch.solid(embedding)
+    assert likely.shape == (2, SIDE, SIDE, SIDE)
+    torch.testing.assert_close(likely, (sketch.volume(embedding)[:, 3] - 2).sigmoid())
+
+
+# ---- what the embedded bundle's sketch says of an image ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return MultiViewPrior.load("tiny", "cpu", "float32")
+
+
+def test_it_guesses_where_the_reference_was_seen_from(prior):
+    errors = []
+    for i, kind in enumerate(("mug", "car", "house", "table", "cake", "snowman")):
+        obj = make_object(2_000_200 + i, kind)
+        reference = reference_of(obj)
+        elevation, mask = prior.guess_reference(reference, prior.embed(reference), 64)
+        assert mask.shape == (1, 1, 64, 64)
+        truth, camera = reference_camera(obj.seed)
+        seen = torch.from_numpy(obj.render_rgba(camera, 64)[0, ..., 3]) > 0.5
+        assert silhouette_iou(mask[0, 0] > 0.5, seen) > 0.5
+        errors.append(abs(elevation - truth))
+    assert sorted(errors)[3] <= 15  # the median; half the range of elevations would be 25
+
+
+def test_it_guesses_what_is_solid(prior):
+    found = []
+    for i, kind in enumerate(("cactus", "snowman", "bottle", "car")):
+        obj = make_object(2_000_300 + i, kind)
+        solid = prior.guess_solid(prior.embed(reference_of(obj)))
+        exact = obj.contains(cell_centers().reshape(-1, 3).double().numpy()).reshape(SIDE, SIDE, SIDE)
+        found.append(overlap(solid.numpy() > 0.5, exact))
+    assert min(found) > 0.3
+    assert sum(found) / 4 > 0.5
+
+
+def test_solid_cells_draw_the_field_there_and_survive_the_hull():
+    field = FieldConfig(2, base=8, growth=2.0, features=2, log2_table=12, hidden=16, blob_bias=0.0)
+    settings = GenerateConfig(
+        field=field, render=RenderConfig(samples=16, occupancy=16), warm_start=WarmStart(rays=256)
+    )
+    settings = replace(settings, warm_start=replace(settings.warm_start, lambda_solid=1.0))
+    scene = Scene(settings.field, settings.render)
+    solid = ((cell_centers() - torch.tensor([0.5, 0.0, 0.0])).norm(dim=-1) < 0.3).float()
+    views = orbit(torch.tensor([0.0, 90.0, 180.0, 270.0]), 10.0)
+    empty = torch.zeros(4, 1, 16, 16)  # masks that leave no hull at all
+    objective = photometric_objective(scene, views, torch.ones(4, 3, 16, 16), empty, settings, solid)
+    inside, outside = torch.tensor([[0.5, 0.0, 0.0]]), torch.tensor([[-0.5, 0.0, 0.0]])
+    assert scene.occupancy.permits(inside).all()
+    assert not scene.occupancy.permits(outside).any()
+    before = float(solid_entropy(scene, solid, torch.Generator().manual_seed(0)).detach())
+    optimizer = torch.optim.Adam(scene.field.parameters(), lr=0.01)
+    for step in range(60):
+        optimizer.zero_grad()
+        solid_entropy(scene, solid, torch.Generator().manual_seed(step)).backward()
+        optimizer.step()
+    assert float(solid_entropy(scene, solid, torch.Generator().manual_seed(0)).detach()) < 0.7 * before
+    assert objective(0, torch.Generator().manual_seed(0))[0] > 0
+    x, y, z = 5, 20, 28  # the grid's order is z, y, x
+    grid = torch.zeros(SIDE, SIDE, SIDE)
+    grid[z, y, x] = 1
+    assert float(look_up(grid, cell_centers()[z, y, x][None])) == pytest.approx(1)

@@ -115,12 +115,17 @@ def photometric_objective(
     """Squared error of random rays to the sampled views [V, 3, H, W], plus one to their masks [V, 1, H, W], plus the
     cross-entropy of random points to how likely they are solid [z, y, x], where that is known.
 
-    The views' visual hull is forbidden ground outside: the field starts solid inside it and is carved.
+    Outside the views' visual hull, and outside what is surely solid, is forbidden ground: the field starts solid
+    inside and is carved.
     """
     assert config.warm_start is not None
     warm = config.warm_start
     size = views.shape[-1]
-    scene.occupancy.forbid(~visual_hull(scene.occupancy.centers(), cameras, mask, warm.hull_votes))
+    centers = scene.occupancy.centers()
+    permitted = visual_hull(centers, cameras, mask, warm.hull_votes)
+    if solid is not None and warm.lambda_solid > 0:
+        permitted |= look_up(solid, centers) > warm.surely_solid
+    scene.occupancy.forbid(~permitted)
     origins, directions = (r.reshape(-1, 3) for r in rays(cameras, size, size))
     colors = views.permute(0, 2, 3, 1).reshape(-1, 3)
     outlines = mask.reshape(-1, 1)
@@ -149,10 +154,15 @@ def solid_entropy(scene: Scene, solid: Tensor, generator: torch.Generator, point
     over one of those cells."""
     place = torch.rand(points, 3, generator=generator).to(solid) * 2 - 1
     place = place[scene.occupancy.permits(place)]
-    wanted = F.grid_sample(solid[None, None], place[None, None, None], align_corners=False)[0, 0, 0, 0]
+    wanted = look_up(solid, place).clamp(0, 1)  # interpolation may round beyond
     thickness = scene.field.density(place) * (2 / len(solid))
     empty = torch.exp(-thickness).clamp(1e-4, 1 - 1e-4)
     return F.binary_cross_entropy(1 - empty, wanted)
+
+
+def look_up(grid: Tensor, points: Tensor) -> Tensor:
+    """A grid [z, y, x] of the cube [-1, 1]^3 at points [N, 3], linearly: [N]."""
+    return F.grid_sample(grid[None, None], points[None, None, None], align_corners=False)[0, 0, 0, 0]
 
 
 def visual_hull(points: Tensor, cameras: Cameras, mask: Tensor, votes: float) -> Tensor:

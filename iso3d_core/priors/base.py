@@ -7,6 +7,7 @@ whatever the network was trained to predict.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -111,6 +112,25 @@ class LatentPrior(nn.Module):
             abar = self.alphas_cumprod[int(t)]
             return abar.sqrt() * out + (1 - abar).sqrt() * z_t
         return out
+
+
+@torch.no_grad()
+def ddim(
+    prior: LatentPrior, predict: Callable[[Tensor, Tensor], Tensor], z: Tensor, steps: int,
+    on_step: Callable[[int, int, Tensor], None] | None = None,
+) -> Tensor:  # fmt: skip
+    """Sample by DDIM (eta 0) from noise z [V, C, h, w]; predict : (z_t, t) -> noise.
+
+    on_step : called after each step with (step, steps, latents); it may raise to stop
+    """
+    times = prior.times(steps)
+    for i in range(steps):
+        abar = prior.alphas_cumprod[times[i]]
+        after = prior.alphas_cumprod[times[i + 1]] if i + 1 < steps else torch.ones_like(abar)
+        z = move(z, predict(z, times[i]), abar, after)
+        if on_step:
+            on_step(i + 1, steps, z)
+    return z
 
 
 def move(z: Tensor, noise: Tensor, abar_from: Tensor, abar_to: Tensor) -> Tensor:

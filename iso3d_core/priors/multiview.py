@@ -17,7 +17,7 @@ from ..overlay import laid_over
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .attention import HARMONICS, fold_views, guess_views, predict
-from .base import LatentPrior, cannot_load, choose_arithmetic, load_part, load_quick_vae, move
+from .base import LatentPrior, cannot_load, choose_arithmetic, ddim, load_part, load_quick_vae
 from .clip import ClipImage
 from .sketch import SIDE, Sketch
 
@@ -220,16 +220,8 @@ class MultiViewPrior(LatentPrior):
 
         on_step : called after each step with (step, steps, latents); it may raise to stop
         """
-        times = self.times(steps)
         scale = self.info.get("guidance_scale", 3.0) if guidance_scale is None else guidance_scale
         condition = self.condition(embedding, cameras)
         shape = (len(cameras), self.info["latent_channels"], self.info["latent_size"], self.info["latent_size"])
         z = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
-        for i in range(steps):
-            abar = self.alphas_cumprod[times[i]]
-            after = self.alphas_cumprod[times[i + 1]] if i + 1 < steps else torch.ones_like(abar)
-            noise, _ = self.predict_noise(z, times[i], condition, scale)
-            z = move(z, noise, abar, after)
-            if on_step:
-                on_step(i + 1, steps, z)
-        return z
+        return ddim(self, lambda z_t, t: self.predict_noise(z_t, t, condition, scale)[0], z, steps, on_step)

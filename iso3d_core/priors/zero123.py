@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..cameras import Cameras
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
-from .base import LatentPrior, cannot_load, choose_arithmetic, load_part, move
+from .base import LatentPrior, cannot_load, choose_arithmetic, ddim, load_part
 from .clip import ClipImage, load_shards
 
 
@@ -134,19 +134,13 @@ class Zero123Prior(LatentPrior):
 
         on_step : called after each step with (step, steps, latents); it may raise to stop
         """
-        times = self.times(steps)
         scale = self.info.get("zero123_guidance_scale", 3.0) if guidance_scale is None else guidance_scale
         condition = self.condition(source, cameras)
-        shape = (len(cameras), *source.latent.shape[1:])
         # One noise for all views: they are drawn apart, and it is all that can make them alike.
-        z = torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(seed)).expand(shape).to(self.device)
-        for i in range(steps):
-            abar = self.alphas_cumprod[times[i]]
-            after = self.alphas_cumprod[times[i + 1]] if i + 1 < steps else torch.ones_like(abar)
-            z = move(z, self.predict_noise(z, times[i], condition, scale), abar, after)
-            if on_step:
-                on_step(i + 1, steps, z)
-        return z
+        shape = (1, *source.latent.shape[1:])
+        z = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        z = z.expand(len(cameras), -1, -1, -1)
+        return ddim(self, lambda z_t, t: self.predict_noise(z_t, t, condition, scale), z, steps, on_step)
 
 
 def relative_pose(cameras: Cameras, elevation_deg: float, distance: float | None = None) -> Tensor:
