@@ -133,10 +133,8 @@ def test_it_guesses_what_is_solid(prior):
 
 def test_solid_cells_draw_the_field_there_and_survive_the_hull():
     field = FieldConfig(2, base=8, growth=2.0, features=2, log2_table=12, hidden=16, blob_bias=0.0)
-    settings = GenerateConfig(
-        field=field, render=RenderConfig(samples=16, occupancy=16), warm_start=WarmStart(rays=256)
-    )
-    settings = replace(settings, warm_start=replace(settings.warm_start, lambda_solid=1.0))
+    warm = WarmStart(rays=256, lambda_solid=1.0)
+    settings = GenerateConfig(field=field, render=RenderConfig(samples=16, occupancy=16), warm_start=warm)
     scene = Scene(settings.field, settings.render)
     solid = ((cell_centers() - torch.tensor([0.5, 0.0, 0.0])).norm(dim=-1) < 0.3).float()
     views = orbit(torch.tensor([0.0, 90.0, 180.0, 270.0]), 10.0)
