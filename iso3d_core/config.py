@@ -238,6 +238,8 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}; use one of {', '.join(METHODS)}")
+        if self.method not in ("isotropic3d", "consistent123") and self.guided.weights is None:
+            raise InputError(f"method {self.method} weighs its priors in a way of its own; use presets.with_method")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -92,8 +92,7 @@ PRESETS: dict[str, dict[str, GenerateConfig]] = {
 
 def with_method(config: GenerateConfig, method: str, prompt: str | None = None) -> GenerateConfig:
     """``config`` with another method and what is the method's own; raises InputError for an unknown one."""
-    guided = replace(config.guided, **GUIDED.get(method, {}))
-    return replace(config, method=method, guided=guided, prompt=prompt)
+    return replace(config, method=method, guided=replace(config.guided, **GUIDED.get(method, {})), prompt=prompt)
 
 
 def preset(name: str, family: str = "tiny", seed: int = 0) -> GenerateConfig:

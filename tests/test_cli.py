@@ -114,6 +114,12 @@ def test_views_writes_a_sheet(tmp_path, capsys):
     with Image.open(out) as image:
         assert image.size == (3 * 64, 64)
     assert run("views", ROCKET, "-o", out, "--views", "17") == 2
+    assert run("views", ROCKET, "-o", out, "--prior", "other") == 2
+    assert "--prior must be multiview or zero123, got 'other'" in capsys.readouterr().err
+    one = tmp_path / "one.png"
+    zero = ["--prior", "zero123", "--views", "1", "--azimuth", "120", "--elevation", "30", "--steps", "3"]
+    assert run("views", ROCKET, "-o", one, *zero) == 0
+    assert Image.open(one).size == (64, 64)
     assert run("views", ROCKET, "-o", tmp_path / "sheet.jpg") == 2
 
 

@@ -15,7 +15,7 @@ from iso3d_core.config import MeshConfig
 from iso3d_core.mesh.placing import fit_into_ball
 from iso3d_core.methods.isotropic3d import optimise, visual_hull
 from iso3d_core.pipeline import UnfamiliarImage, configure
-from iso3d_core.presets import PRESETS, customise, preset
+from iso3d_core.presets import PRESETS, customise, preset, with_method
 from iso3d_core.priors.base import not_white
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.render.raster import render_mesh
@@ -46,7 +46,7 @@ def reference():
 def test_the_embedded_bundle_is_intact_and_small():
     bundle = find_bundle("tiny")
     assert bundle.broken_files() == []
-    assert bundle.parts == ["clip", "depth", "multiview", "sketch", "text", "vae"]
+    assert bundle.parts == ["cc_projection", "clip", "depth", "multiview", "sketch", "text", "vae", "zero123"]
     assert bundle.size_bytes < 45e6
     core = ("clip", "vae", "multiview", "sketch")
     assert sum(p.stat().st_size for part in core for p in bundle.part(part).iterdir()) < 25e6
@@ -185,16 +185,23 @@ def test_a_scene_to_start_from_is_gone_on_with_and_not_changed(prior, reference)
     assert 0 < float(change) < float(first.field.table.detach().abs().max())
 
 
-def test_hifi123_refines_what_isotropic3d_makes(reference, prior):
+def guided(method, **settings):
+    """A preset cut down, for a method that holds on to the image."""
+    config = with_method(short(), method)
+    settings = {"steps": 8, "judge_every": 1, "window": 2, "mesh_steps": 0, **settings}
+    return replace(config, guided=replace(config.guided, **settings))
+
+
+def test_hifi123_carries_the_texture_to_a_mesh_that_stays(reference, prior):
     """The same surface, another texture, nearer to the reference where the reference shows it."""
-    config = replace(preset("fast"), refine_steps=8)
+    config = guided("hifi123")
     seen = []
-    plain = generate(reference, config, prior=prior)
-    refined = generate(reference, replace(config, method="hifi123"), lambda p: seen.append(p.stage), prior)
+    plain = generate(reference, replace(config, refine_steps=0), prior=prior)
+    refined = generate(reference, replace(config, refine_steps=8), lambda p: seen.append(p.stage), prior)
     assert np.array_equal(plain.vertices, refined.vertices)
     assert np.array_equal(plain.uvs, refined.uvs)
     assert not np.array_equal(plain.texture, refined.texture)
-    assert list(dict.fromkeys(seen)) == ["views", "warm start", "mesh", "start", "refine", "done"]
+    assert list(dict.fromkeys(seen)) == ["views", "warm start", "guided", "mesh", "start", "refine", "done"]
     assert set(seen) <= {*stage_shares("hifi123"), "done"}
     target = torch.nn.functional.interpolate(reference.on_white()[None], (64, 64), mode="area")
 
@@ -203,3 +210,47 @@ def test_hifi123_refines_what_isotropic3d_makes(reference, prior):
         return float((view - target).abs().mean())
 
     assert error(refined) < error(plain)
+
+
+def test_consistent123_goes_from_shape_to_texture_to_mesh(reference, prior, tmp_path):
+    config, seen = guided("consistent123", mesh_steps=6, mesh_grid=24, mesh_resolution=64), []
+    mesh = generate(reference, config, lambda p: seen.append(p.stage), prior, tmp_path / "state")
+    stages = ["views", "warm start", "guided", "mesh color", "mesh stage", "mesh", "done"]
+    assert list(dict.fromkeys(seen)) == stages
+    assert set(seen) <= {*stage_shares("consistent123"), "done"}
+    assert "rocket with" in mesh.metadata["prompt"]
+    found = mesh.metadata["boundary"]
+    assert found["earliest"] <= found["switched_at"] <= found["latest"]
+    assert len(found["similarity"]) == len(found["steps"]) == found["switched_at"] + 1
+    assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=True, merge_tex=True, merge_norm=True).is_watertight
+    other = generate(reference, replace(config, prompt="a red mug"), None, prior, tmp_path / "other")
+    assert other.metadata["prompt"] == "a red mug"
+    assert not np.array_equal(other.texture, mesh.texture)
+
+
+@pytest.mark.parametrize("stage", ["guided", "mesh stage"])
+def test_a_guided_method_resumes_to_the_same_bytes(reference, prior, tmp_path, stage):
+    config = guided("consistent123", mesh_steps=6, mesh_grid=24, mesh_resolution=64)
+    whole = generate(reference, config, prior=prior).save(tmp_path / "whole.glb").read_bytes()
+
+    def stop(progress):
+        if (progress.stage, progress.step) == (stage, 5):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        generate(reference, config, stop, prior, tmp_path / "state")
+    mesh = generate(reference, config, None, prior, tmp_path / "state", resume=True)
+    assert mesh.save(tmp_path / "resumed.glb").read_bytes() == whole
+
+
+@pytest.mark.parametrize("method", ["zero123", "magic123", "realfusion-sds"])
+def test_the_baselines_make_meshes(reference, prior, method):
+    mesh = generate(reference, guided(method), prior=prior)
+    assert mesh.metadata["boundary"] == {}
+    assert ("rocket" in mesh.metadata["prompt"]) == (method != "zero123")
+    assert len(mesh.faces) > 100
+
+
+def test_a_method_with_weights_of_its_own_is_not_made_by_name_alone():
+    with pytest.raises(InputError, match=r"use presets\.with_method"):
+        replace(preset("fast"), method="magic123")
