@@ -233,7 +233,7 @@ def run_eval(c: Evaluate) -> int:
 
     print(table_header())
     rows = []
-    for obj, row in evaluate(make_mesh, prior, c.objects, c.first):
+    for obj, row in evaluate(make_mesh, prior, c.first + c.objects, c.first):
         rows.append(row)
         print(table_row(obj.kind, row), flush=True)
         if c.save is not None:

@@ -136,6 +136,7 @@ class Evaluate:
     on: Positional[str] = "world"
     preset: str = "default"
     objects: int = 36
+    """How many, from number ``first`` on."""
     first: int = 0
     seed: int = 0
     bundle: str = "tiny"

@@ -31,13 +31,15 @@ GUIDED: dict[str, dict[str, Any]] = {
 
 _PAPER = GenerateConfig(preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)))
 
+TINY_WARM = WarmStart(guidance_scale=2.0, lambda_solid=0.1)
+
 # The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
 _TINY = GenerateConfig(
     field=FieldConfig(3, base=16, growth=2.0, features=4, log2_table=18, hidden=32, blob_bias=10.0, blob_radius=1.0),
     render=RenderConfig(samples=48),
     cameras=CameraConfig(elevation_deg=(-5.0, 35.0)),
     light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7), strength=0.9),
-    warm_start=WarmStart(),
+    warm_start=TINY_WARM,
     stage=Stage(
         steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.7, 0.1, 45), t_max=Ramp(0.85, 0.3, 45),
         guidance_scale=1.5, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
@@ -53,7 +55,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
     "fast": replace(
         _TINY,
         preset="fast",
-        warm_start=WarmStart(sheets=4, elevation_deg=(0.0, 30.0, 15.0, 38.0), steps=80, sampling_steps=15),
+        warm_start=replace(TINY_WARM, sheets=4, elevation_deg=(0.0, 30.0, 15.0, 38.0), steps=80, sampling_steps=15),
         stage=replace(_TINY.stage, steps=0),
         mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
         guided=replace(_TINY.guided, steps=60, mesh_steps=16, mesh_resolution=64),
@@ -63,7 +65,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
     "quality": replace(
         _TINY,
         preset="quality",
-        warm_start=WarmStart(steps=300, sampling_steps=40),
+        warm_start=replace(TINY_WARM, steps=300, sampling_steps=40),
         stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.7, 0.05, 400), t_max=Ramp(0.85, 0.2, 400)),
         mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
         guided=replace(_TINY.guided, steps=480, mesh_steps=160),

@@ -119,7 +119,8 @@ def test_views_writes_a_sheet(tmp_path, capsys):
     one = tmp_path / "one.png"
     zero = ["--prior", "zero123", "--views", "1", "--azimuth", "120", "--elevation", "30", "--steps", "3"]
     assert run("views", ROCKET, "-o", one, *zero) == 0
-    assert Image.open(one).size == (64, 64)
+    with Image.open(one) as image:
+        assert image.size == (64, 64)
     assert run("views", ROCKET, "-o", tmp_path / "sheet.jpg") == 2
 
 

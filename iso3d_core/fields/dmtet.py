@@ -95,8 +95,10 @@ def marching_tetrahedra(points: Tensor, distances: Tensor, tets: Tensor) -> tupl
     ])  # fmt: skip
     edges, faces = torch.unique(corners.reshape(-1, 2), dim=0, return_inverse=True)
     p, q = edges.unbind(1)  # p inside, q outside
-    part = distances[p] / (distances[p] - distances[q])
-    vertices = points[p] + part[:, None] * (points[q] - points[p])
+    # By index_select, whose gradient is added up in the same order every time.
+    inner, outer = distances.index_select(0, p), distances.index_select(0, q)
+    start, end = points.index_select(0, p), points.index_select(0, q)
+    vertices = start + (inner / (inner - outer))[:, None] * (end - start)
     faces = faces.reshape(-1, 3)
     with torch.no_grad():
         outwards = (points[corners[..., 1]] - points[corners[..., 0]]).sum(dim=1)

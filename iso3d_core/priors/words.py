@@ -17,6 +17,7 @@ from .base import cannot_load
 from .clip import ClipImage, any_tokenizer, load_shards, make_clip
 
 DIRECTIONS = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
+BEAMS = 12  # beginnings of a description that are tried
 ELEVATIONS = (-10.0, 2.0, 15.0, 32.0)  # one for each of `elevation_name`'s
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "grey", "black")
 # For towers that know the world, not one of ours: everyday things.
@@ -125,27 +126,32 @@ class ClipPair(nn.Module):
         return float((self.embed_images(rgb) @ self.embed_texts([text]).T).mean())
 
     def describe(self, reference: Reference) -> Description:
-        """Words for a reference, the best first: its kind, then the color of each of its parts, then the direction.
+        """Words for a reference: its kind, the color of each of its parts, the direction it is seen from.
 
-        Zero-shot classification (Radford et al. 2021, section 3.1), part by part.
+        Zero-shot classification (Radford et al. 2021, section 3.1), part by part; several beginnings are tried, since
+        captions are known whole, and the whole text that is most like the image counts.
         """
         image = self.embed_images(reference.on_white()[None])[0]
 
-        def best(texts: list[str]) -> str:
-            return texts[int((self.embed_texts(texts) @ image).argmax())]
+        def best(texts: list[str], count: int = 1) -> list[tuple[float, str]]:
+            likeness = self.embed_texts(texts) @ image
+            return [(float(value), texts[int(i)]) for value, i in zip(*likeness.topk(count), strict=True)]
 
         if self.words is None:
-            kind = best([f"a photo of a {noun}" for noun in NOUNS]).removeprefix("a photo of a ")
-            color = best([f"a photo of a {color} {kind}" for color in COLORS])
+            kind = best([f"a photo of a {noun}" for noun in NOUNS])[0][1].removeprefix("a photo of a ")
+            color = best([f"a photo of a {color} {kind}" for color in COLORS])[0][1]
             return Description(color.removeprefix("a photo of "))
         kinds, colors = self.words["kinds"], self.words["colors"]
-        text = best([f"a {kind} with {color} {kinds[kind][0]}" for kind in kinds for color in colors])
-        kind = text.removeprefix("a ").split(" with ")[0]
-        for part in kinds[kind][1:]:
-            text = best([f"{text}, {color} {part}" for color in colors])
-        found = Description(text, captions=True)
-        views = {found.seen_from(azimuth, e): azimuth for azimuth in range(0, 360, 45) for e in ELEVATIONS}
-        return replace(found, front_deg=float(views[best(list(views))]))
+        beginnings = best([f"a {kind} with {color} {kinds[kind][0]}" for kind in kinds for color in colors], BEAMS)
+        whole: list[tuple[float, Description]] = []
+        for _, text in beginnings:
+            for part in kinds[text.removeprefix("a ").split(" with ")[0]][1:]:
+                text = best([f"{text}, {color} {part}" for color in colors])[0][1]
+            found = Description(text, captions=True)
+            views = {found.seen_from(azimuth, e): azimuth for azimuth in range(0, 360, 45) for e in ELEVATIONS}
+            likeness, seen = best(list(views))[0]
+            whole.append((likeness, replace(found, front_deg=float(views[seen]))))
+        return max(whole, key=lambda entry: entry[0])[1]
 
 
 def _other_half(bundle: Bundle) -> Path:

@@ -51,13 +51,13 @@ def rasterise(vertices: Tensor, faces: Tensor, cameras: Cameras, size: int) -> H
     face = find_faces(vertices, faces, cameras, size)
     rows = torch.nonzero(face.reshape(-1) >= 0)[:, 0]
     origins, directions = (r.reshape(-1, 3)[rows] for r in rays(cameras, size, size))
-    corners = vertices[faces[face.reshape(-1)[rows]]]  # [K, 3, 3]
+    corners = take(vertices, faces[face.reshape(-1)[rows]])  # [K, 3, 3]
     a, b, c = corners.unbind(1)
     plane = torch.linalg.cross(b - a, c - a)
     depth = ((a - origins) * plane).sum(-1) / _away_from_zero((directions * plane).sum(-1))
     points = origins + depth[:, None] * directions
     weights = barycentric(points, a, b, c)
-    corner_normals = vertex_normals(vertices, faces)[faces[face.reshape(-1)[rows]]]
+    corner_normals = take(vertex_normals(vertices, faces), faces[face.reshape(-1)[rows]])
     return Hits(face, rows, points, F.normalize((weights[..., None] * corner_normals).sum(1), dim=-1), depth)
 
 
@@ -72,7 +72,7 @@ def barycentric(points: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Unit normals [n, 3], the faces' weighted by their areas."""
-    a, b, c = vertices[faces].unbind(1)
+    a, b, c = take(vertices, faces).unbind(1)
     plane = torch.linalg.cross(b - a, c - a)
     total = torch.zeros_like(vertices)
     for corner in range(3):
@@ -102,8 +102,8 @@ def antialias(image: Tensor, face: Tensor, vertices: Tensor, faces: Tensor, came
         inner, outer, reach = inner[found], outer[found], reach[found][:, None]
         grows = (reach - 0.5).clamp(min=0)  # the mesh's color into the outer pixel
         shrinks = (0.5 - reach).clamp(min=0)  # the background's into the inner one
-        out = out.index_add(0, outer, grows * (flat[inner] - flat[outer]))
-        out = out.index_add(0, inner, shrinks * (flat[outer] - flat[inner]))
+        out = out.index_add(0, outer, grows * (take(flat, inner) - take(flat, outer)))
+        out = out.index_add(0, inner, shrinks * (take(flat, outer) - take(flat, inner)))
     return out.reshape(views, size, size, -1).permute(0, 3, 1, 2)
 
 
@@ -120,7 +120,9 @@ def _reach(inner: Tensor, outer: Tensor, face: Tensor, faces: Tensor, screen: Te
     view, place = inner // size**2, inner % size**2
     center = torch.stack([place % size, place // size], dim=-1).to(screen)  # [K, 2] x, y
     sign = torch.where(outer > inner, 1.0, -1.0).to(screen)
-    corners = screen[view[:, None], faces[face[inner]]] - center[:, None]  # [K, 3, 2] from the pixel's centre
+    corners = (
+        take(screen.flatten(0, 1), view[:, None] * screen.shape[1] + faces[face[inner]]) - center[:, None]
+    )  # [K, 3, 2] from the pixel's centre
     along, across = corners[..., axis], corners[..., 1 - axis]
     nearest = torch.full_like(sign, float("inf"))
     for i in range(3):
@@ -134,6 +136,11 @@ def _reach(inner: Tensor, outer: Tensor, face: Tensor, faces: Tensor, screen: Te
     return nearest
 
 
+def take(values: Tensor, rows: Tensor) -> Tensor:
+    """``values[rows]``, whose gradient is added up in the same order every time: the same seed, the same mesh."""
+    return values.index_select(0, rows.reshape(-1)).reshape(*rows.shape, *values.shape[1:])
+
+
 def _away_from_zero(values: Tensor) -> Tensor:
     return torch.where(values.abs() < 1e-9, torch.full_like(values, 1e-9), values)
 
@@ -145,9 +152,9 @@ def normal_consistency(vertices: Tensor, faces: Tensor) -> Tensor:
     keys = edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1]
     keys, order = keys.sort(stable=True)
     pairs = torch.nonzero(keys[1:] == keys[:-1])[:, 0]
-    a, b, c = vertices[faces].unbind(1)
+    a, b, c = take(vertices, faces).unbind(1)
     normals = F.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
-    first, second = normals[owner[order][pairs]], normals[owner[order][pairs + 1]]
+    first, second = take(normals, owner[order][pairs]), take(normals, owner[order][pairs + 1])
     return (1 - (first * second).sum(-1)).mean()
 
 
@@ -155,7 +162,7 @@ def laplacian(vertices: Tensor, faces: Tensor) -> Tensor:
     """Mean squared distance of each vertex from the mean of its neighbours (the uniform Laplacian)."""
     edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = torch.unique(torch.cat([edges, edges.flip(1)]), dim=0)
-    total = torch.zeros_like(vertices).index_add(0, edges[:, 0], vertices[edges[:, 1]])
+    total = torch.zeros_like(vertices).index_add(0, edges[:, 0], take(vertices, edges[:, 1]))
     count = torch.zeros(len(vertices), device=vertices.device).index_add(
         0, edges[:, 0], torch.ones(len(edges), device=vertices.device)
     )
