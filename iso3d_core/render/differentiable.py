@@ -7,6 +7,7 @@ The silhouettes follow nvdiffrast's analytic antialiasing (Laine et al. 2020, se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -32,7 +33,12 @@ class Hits:
 
 
 def find_faces(vertices: Tensor, faces: Tensor, cameras: Cameras, size: int) -> Tensor:
-    """The nearest face of each pixel centre, [V, size, size] int64, -1 where nothing is."""
+    """The nearest face of each pixel centre, [V, size, size] int64, -1 where nothing is.
+
+    By casting rays on the CPU; on a CUDA device by its twin in Triton, where there is one.
+    """
+    if vertices.is_cuda and find_spec("triton") is not None:
+        return find_faces_in_triton(vertices, faces, cameras, size)
     from embreex.mesh_construction import TriangleMesh
     from embreex.rtcore_scene import EmbreeScene
 
@@ -44,6 +50,22 @@ def find_faces(vertices: Tensor, faces: Tensor, cameras: Cameras, size: int) -> 
     found = scene.run(origins, directions)
     del held  # the scene does not keep it alive
     return torch.from_numpy(found.astype(np.int64)).reshape(len(cameras), size, size).to(vertices.device)
+
+
+@torch.no_grad()
+def find_faces_in_triton(vertices: Tensor, faces: Tensor, cameras: Cameras, size: int) -> Tensor:
+    """As `find_faces`, on the device of the vertices."""
+    from ..ops.triton_raster import nearest_faces
+
+    matrix = cameras.cam_to_world
+    away = vertices - matrix[:, None, :3, 3]  # [V, n, 3]
+    depth = -torch.einsum("vni,vi->vn", away, matrix[:, :3, 2])
+    return nearest_faces(on_screen(vertices, cameras, size), depth, faces, size)
+
+
+def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
+    """Vertices [n, 3] in pixels [V, n, 2]: x right, y down, the first pixel's centre at (0, 0)."""
+    return torch.stack([(project(vertices, cameras[v]) + 1) * (size / 2) - 0.5 for v in range(len(cameras))])
 
 
 def rasterise(vertices: Tensor, faces: Tensor, cameras: Cameras, size: int) -> Hits:
@@ -87,7 +109,7 @@ def antialias(image: Tensor, face: Tensor, vertices: Tensor, faces: Tensor, came
     point; the pixel whose centre is nearer to that point takes the share of the other's color that overlaps it.
     """
     views, _, size, _ = image.shape
-    screen = torch.stack([(project(vertices, cameras[v]) + 1) * (size / 2) - 0.5 for v in range(views)])  # [V, n, 2]
+    screen = on_screen(vertices, cameras, size)
     flat = image.permute(0, 2, 3, 1).reshape(views * size * size, -1)
     out = flat
     covered = face >= 0
