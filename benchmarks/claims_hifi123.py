@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from iso3d_core import rgnv
 from iso3d_core.cameras import Cameras, even_azimuths, orbit
 from iso3d_core.methods.refine import RefineConfig, bundle_light, look, refine
-from iso3d_core.metrics import psnr, ssim
+from iso3d_core.metrics import contextual_distance, psnr, ssim
 from iso3d_core.pipeline import configure, generate
 from iso3d_core.priors.depth import DepthPrior, nearness
 from iso3d_core.priors.multiview import MultiViewPrior
@@ -138,7 +138,8 @@ def speed(prior: DepthPrior, obj) -> None:
 
 
 def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: str) -> None:
-    """RGSD against SDS of the same prior, from the same coarse mesh: CLIP similarity, PSNR and SSIM of eight views."""
+    """RGSD against SDS of the same prior, from the same coarse mesh, over eight views: CLIP similarity and contextual
+    distance to the reference, PSNR and SSIM to the true views."""
     found: dict[tuple, list[float]] = defaultdict(list)
     azimuths = even_azimuths(8)
     for obj in objects:
@@ -158,10 +159,12 @@ def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: 
             rgba = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
             similar = [F.cosine_similarity(views.embed(Reference(x)).flatten(), target, dim=0) for x in rgba]
             found[name, "clip"].append(float(torch.stack(similar).mean()))
+            shown = F.interpolate(reference.on_white()[None], (SIZE, SIZE), mode="area")[0]
+            found[name, "contextual"].append(float(np.mean([contextual_distance(x, shown) for x in images])))
         print("  ", obj.kind, {f"{a} {b}": round(v[-1], 3) for (a, b), v in found.items()}, file=sys.stderr, flush=True)
     print(f"\n## Refining the same coarse mesh, {len(objects)} objects, eight views\n")
     print("| | coarse | SDS | RGSD | RGSD - SDS | 95 % |\n|---|---|---|---|---|---|")
-    for name in ("clip", "psnr", "ssim"):
+    for name in ("clip", "contextual", "psnr", "ssim"):
         print(row(f"{name} | {np.mean(found['coarse', name]):.3f}", found["sds", name], found["rgsd", name]))
 
 

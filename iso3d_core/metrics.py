@@ -31,6 +31,32 @@ def ssim(image: Tensor, target: Tensor) -> float:
     return float(value[0] if isinstance(value, tuple) else value)
 
 
+def contextual_distance(image: Tensor, target: Tensor, patch: int = 5, bandwidth: float = 0.5) -> float:
+    """How little the patches of one image resemble those of another, wherever they are: at least 0, not symmetric.
+
+    The contextual loss (Mechrez et al. 2018, Eq. 2-4: minus the logarithm of the similarity), with patches of colors as
+    features in place of VGG's, whose weights would have to be downloaded. Patches of nothing but white do not count.
+
+    image, target : [3, H, W] on white, in [0, 1]; patch : pixels a side; bandwidth : h of Eq. 3
+    Raises ValueError where an image is white all over.
+    """
+    found, wanted = (_patches(x, patch) for x in (image, target))
+    if len(found) == 0 or len(wanted) == 0:
+        raise ValueError("contextual distance needs something other than white in both images")
+    center = wanted.mean(dim=0)
+    found, wanted = (torch.nn.functional.normalize(x - center, dim=1) for x in (found, wanted))
+    distance = (1 - found @ wanted.T).clamp(min=0)
+    relative = distance / (distance.min(dim=1, keepdim=True).values + 1e-5)
+    similar = torch.softmax((1 - relative) / bandwidth, dim=1)
+    return float(-similar.max(dim=0).values.mean().log())
+
+
+def _patches(image: Tensor, side: int) -> Tensor:
+    """[3, H, W] -> those of its patches that are not white, [N, 3 * side^2]."""
+    rows = torch.nn.functional.unfold(image[None], side, stride=2)[0].T
+    return rows[(1 - rows).amax(dim=1) > 0.02]
+
+
 def silhouette_iou(mask_a: np.ndarray | Tensor, mask_b: np.ndarray | Tensor) -> float:
     """Intersection over union of two masks of one shape; a float counts as covered above 0.5. Two empty ones: 1."""
     a, b = (np.asarray(m.detach().cpu() if isinstance(m, Tensor) else m) > 0.5 for m in (mask_a, mask_b))

@@ -27,6 +27,39 @@ def test_ssim_is_one_for_equal_and_falls_with_noise():
     assert metrics.ssim(image, other) < 0.2
 
 
+def on_white(texture, left):
+    image = torch.ones(3, 40, 40)
+    image[:, 8:32, left : left + 24] = texture
+    return image
+
+
+def test_contextual_distance_is_of_texture_and_not_of_place():
+    generator = torch.Generator().manual_seed(0)
+    checks = (torch.arange(24)[:, None] // 4 + torch.arange(24) // 4) % 2 * torch.tensor([1.0, 0.2, 0.1])[:, None, None]
+    checks = (checks + 0.1 * torch.rand(3, 24, 24, generator=generator)).clamp(0, 0.95)
+    noise = torch.rand(3, 24, 24, generator=generator)
+    target = on_white(checks, 4)
+    same, moved = metrics.contextual_distance(target, target), metrics.contextual_distance(on_white(checks, 12), target)
+    other = metrics.contextual_distance(on_white(noise, 4), target)
+    assert 0 <= same < 0.01
+    assert moved < 0.5 * other  # shifted by as many pixels as a check is wide, so PSNR sees nothing alike
+    assert metrics.psnr(on_white(checks, 12)[None], target[None]) < 12
+    blurred = on_white(torch.nn.functional.avg_pool2d(checks[None], 9, 1, 4, count_include_pad=False)[0], 4)
+    assert same < metrics.contextual_distance(blurred, target)
+    with pytest.raises(ValueError, match="white"):
+        metrics.contextual_distance(torch.ones(3, 40, 40), target)
+
+
+def test_contextual_distance_of_two_patches_against_the_formula():
+    """Two patches against two: cosine distances after centering are 0 and 2, so each finds its own."""
+    a, b = torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0.9, 0.1, 0.3])
+    image = torch.stack([a, b], dim=-1)[:, None].repeat_interleave(2, dim=2).expand(3, 2, 4)
+    assert metrics.contextual_distance(image, image, patch=2) == pytest.approx(0.0, abs=1e-5)
+    ones = torch.stack([a, a], dim=-1)[:, None].repeat_interleave(2, dim=2).expand(3, 2, 4)
+    # Both see the first of the target alone: the other's similarity is exp((1 - 2e5) / h), nothing. Mean 1/2.
+    assert metrics.contextual_distance(ones, image, patch=2) == pytest.approx(np.log(2), abs=1e-4)
+
+
 def test_silhouette_iou():
     a, b = np.zeros((8, 8)), torch.zeros(8, 8)
     assert metrics.silhouette_iou(a, b) == 1.0
