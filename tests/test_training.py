@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from iso3d_core.cameras import orbit, unit_sphere_matrix
 from iso3d_core.metrics import overlap
 from iso3d_core.priors.clip import WordTokenizer, blend, image_tensor
-from iso3d_core.train.clip import ClipTraining, ReferenceSet, solid_loss, thumbnail_all, vocabulary
+from iso3d_core.train.clip import ClipTraining, ReferenceSet, color_loss, solid_loss, thumbnail_all, vocabulary
 from iso3d_core.train.diffusion import LatentSet
-from iso3d_core.train.occupancy import GRID, occupancy_of, seen_from
+from iso3d_core.train.occupancy import GRID, Solids, colors_of, colors_seen_from, occupancy_of, seen_from
 from iso3d_core.train.occupancy import build as build_occupancy
 from iso3d_core.train.vae import VaeTraining, encode_all, grid, reconstruction_loss, to_rgb
 from iso3d_core.train.world import make_object
@@ -70,7 +70,7 @@ def check_gradients(module):
 
 def test_clip_training_has_finite_losses_and_trains_everything():
     torch.manual_seed(0)
-    model = ClipTraining(CLIP, view_weight=0.5, solid_weight=3.0)
+    model = ClipTraining(CLIP, view_weight=0.5, solid_weight=3.0, color_weight=2.0)
     batch = {
         "rgb": random(4, 3, 16, 16).sigmoid(),
         "tokens": WordTokenizer(list("abcdef"), 6)(["a b", "c", "d e f", "a"]),
@@ -78,9 +78,12 @@ def test_clip_training_has_finite_losses_and_trains_everything():
         "seen": random(4, 3, 4, 16, 16, seed=2).sigmoid(),
         "offset": (1, 0),
         "solid": random(4, 32, 32, 32, seed=3).sigmoid(),
+        "color": random(4, 3, 32, 32, 32, seed=4).sigmoid(),
+        "colored": random(4, 32, 32, 32, seed=5).sigmoid(),
     }
     out = model(batch)
-    assert out["loss"].item() == pytest.approx(float(out["contrast"] + 0.5 * out["view"] + 3 * out["solid"]), rel=1e-5)
+    parts = out["contrast"] + 0.5 * out["view"] + 3 * out["solid"] + 2 * out["color"]
+    assert out["loss"].item() == pytest.approx(float(parts), rel=1e-5)
     assert 0 <= float(out["top1"]) <= 1
     image, text = model.embed(batch["rgb"]), F.normalize(model.clip.encode_text(batch["tokens"]), dim=-1)
     torch.testing.assert_close(image.norm(dim=-1), torch.full((4,), 4.0))  # sqrt(D)
@@ -109,7 +112,8 @@ def reference_set(**settings):
         captions=[["red cup seen from the front left"] * 4, ["blue house seen from the right"] * 4],
     )  # fmt: skip
     thumbs = torch.from_numpy(rng.integers(0, 256, (2, 12, 4, 32, 32), dtype=np.uint8))
-    solids = rng.integers(0, 256, (2, GRID**3 // 8), dtype=np.uint8)
+    cells = rng.integers(0, 256, (2, GRID**3 // 8), dtype=np.uint8)
+    solids = Solids(cells, rng.integers(0, 256, (2, 32, 32, 32, 4), dtype=np.uint8))
     return ReferenceSet(views, thumbs, solids, lambda texts: texts, **settings)
 
 
@@ -178,11 +182,45 @@ def test_the_solid_loss_is_least_at_the_solid_and_counts_thin_ones_as_much():
 
 def test_occupancy_is_made_once(tmp_path):
     first = build_occupancy(tmp_path, range(3, 5), workers=1)
-    assert first.shape == (2, GRID**3 // 8)
-    assert np.array_equal(first[0], occupancy_of(3))
-    np.save(tmp_path / "occupancy.npy", np.zeros_like(first))
-    assert not build_occupancy(tmp_path, range(3, 5), workers=1).any()
-    assert build_occupancy(tmp_path, range(3, 4), workers=1).any()
+    assert first.cells.shape == (2, GRID**3 // 8)
+    assert np.array_equal(first.cells[0], occupancy_of(3))
+    assert np.array_equal(first.colors[1], colors_of(4))
+    np.save(tmp_path / "occupancy.npy", np.zeros_like(first.cells))
+    assert not build_occupancy(tmp_path, range(3, 5), workers=1).cells.any()
+    assert build_occupancy(tmp_path, range(3, 4), workers=1).cells.any()
+
+
+def test_colors_are_looked_up_in_the_frame_of_their_reference():
+    seed, azimuth = 7, 40.0
+    obj = make_object(seed)
+    color, solid = colors_seen_from(colors_of(seed)[None], np.array([azimuth]))
+    assert color.shape == (1, 3, 32, 32, 32)
+    assert 0 <= float(color.min()) <= float(color.max()) <= 1.001
+    z, y, x = (index.numpy() for index in (solid[0] > 0.99).nonzero(as_tuple=True))
+    assert len(z) > 500
+    x, y, z = ((index + 0.5) / 16 - 1 for index in (x, y, z))
+    angle = np.deg2rad(azimuth)
+    world = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle), z], axis=-1)
+    exact = np.zeros((len(world), 3))
+    for part in obj.parts:
+        inside = part.contains(world)
+        exact[inside] = part.material.albedo(part.to_local(world[inside]))
+    found = color[0].permute(1, 2, 3, 0)[solid[0] > 0.99].numpy()
+    assert np.median(np.abs(found - exact).max(axis=1)) < 0.01
+    assert np.abs(found - exact).mean() < 0.06  # cells between two colors are mixed
+    flipped = colors_seen_from(colors_of(seed)[None], np.array([azimuth]), mirrored=True)[1]
+    torch.testing.assert_close(flipped, solid.flip(2), atol=1e-4, rtol=0)
+
+
+def test_the_color_loss_counts_solid_cells_alone():
+    color = torch.rand(2, 3, 4, 4, 4)
+    solid = torch.zeros(2, 4, 4, 4)
+    solid[:, 1] = 1
+    logits = torch.logit(color.clamp(0.01, 0.99))
+    logits[:, :, 0] = 9.0
+    assert float(color_loss(logits, color, solid)) < 0.01
+    logits[0, :, 1] = -20.0
+    torch.testing.assert_close(color_loss(logits, color, solid), color[0, :, 1].mean() / 2, atol=0.006, rtol=0)
 
 
 # ---- VAE -----------------------------------------------------------------------------------------

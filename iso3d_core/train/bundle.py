@@ -210,7 +210,7 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     images = clip.ReferenceSet(views, clip.thumbnail_all(views.targets), solids, tokenizer, every=1, mirror=0)
     found = towers(images.all_references(np.random.default_rng(0), 256))
     out |= {"clip_top1_of_256": float(found["top1"]), "sketch_mse": float(found["view"])}
-    out["sketch_solid_loss"] = float(found["solid"])
+    out |= {"sketch_solid_loss": float(found["solid"]), "sketch_color": float(found["color"])}
     embeddings = clip.embed_all(towers, views.references)
     latents = diffusion.LatentSet(views, targets, references, embeddings)
     for stage in (1, 2):

@@ -21,13 +21,14 @@ from ..priors.clip import WordTokenizer, make_clip
 from ..priors.sketch import SIDE, SOLID_AT, Sketch, thumbnails
 from . import occupancy
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
-from .loop import Batch, TrainConfig, train
+from .loop import Batch, TrainConfig, fast_autocast, train
 from .vae import to_rgb
 
 MEAN = STD = [0.5, 0.5, 0.5]
 CONTEXT = 40
 VIEWS_EACH = 2
 EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
+SHADED = 0.8  # of a base color: what the target views, in their light, show of it on average
 
 
 def tiny_config(vocab_size: int) -> dict:
@@ -47,21 +48,23 @@ def vocabulary(captions: Sequence[Sequence[str]]) -> list[str]:
 
 
 class ClipTraining(nn.Module):
-    """Contrastive loss plus ``view_weight`` times the squared error of the sketches, and ``solid_weight`` times how
-    far their volumes are from the solids.
+    """Contrastive loss plus ``view_weight`` times the squared error of the sketches, and ``solid_weight`` and
+    ``color_weight`` times how far their volumes are from the solids and from the colors of these.
 
     Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, 4, h, w],
-    "offset": (row, column), "solid": [B, z, y, x]}: other views of the same objects, every so many pixels of them,
-    and their occupancy.
+    "offset": (row, column), "solid": [B, z, y, x], "color": [B, 3, z, y, x], "colored": [B, z, y, x]}: other views of
+    the same objects, every so many pixels of them, their occupancy, their base colors and where these count.
     """
 
     clip: Any  # open_clip.CLIP
 
-    def __init__(self, config: dict, view_weight: float = 40.0, solid_weight: float = 2.0) -> None:
+    def __init__(
+        self, config: dict, view_weight: float = 40.0, solid_weight: float = 2.0, color_weight: float = 4.0
+    ) -> None:
         super().__init__()
         self.clip = make_clip(config)
         self.sketch = Sketch(config["embed_dim"])
-        self.view_weight, self.solid_weight = view_weight, solid_weight
+        self.view_weight, self.solid_weight, self.color_weight = view_weight, solid_weight, color_weight
 
     def networks(self) -> list[nn.Module]:
         return [self.clip.visual]
@@ -84,12 +87,14 @@ class ClipTraining(nn.Module):
         volume = self.sketch.volume(image[:, None])
         shown = self.sketch.render(volume, batch["seen_from"], SIDE, every, batch["offset"])
         view, solid = F.mse_loss(shown, batch["seen"]), solid_loss(volume[:, 3] - SOLID_AT, batch["solid"])
+        color = color_loss(volume[:, :3], SHADED * batch["color"], batch["colored"])
         top1 = (logits.argmax(dim=1) == label).float().mean()
         return {
-            "loss": contrast + self.view_weight * view + self.solid_weight * solid,
+            "loss": contrast + self.view_weight * view + self.solid_weight * solid + self.color_weight * color,
             "contrast": contrast.detach(),
             "view": view.detach(),
             "solid": solid.detach(),
+            "color": color.detach(),
             "top1": top1,
         }
 
@@ -105,6 +110,12 @@ def solid_loss(logits: Tensor, solid: Tensor) -> Tensor:
     return 2 * entropy + dice.mean()
 
 
+def color_loss(logits: Tensor, color: Tensor, solid: Tensor) -> Tensor:
+    """Mean absolute error over what is solid of each volume: [B, 3, z, y, x] both, and [B, z, y, x] in 0..1."""
+    error = (logits.sigmoid() - color).abs().mean(dim=1)
+    return ((error * solid).sum((1, 2, 3)) / solid.sum((1, 2, 3)).clamp(min=1)).mean()
+
+
 class ReferenceSet:
     """References, captions, other views and solids of a training set, drawn into batches for `ClipTraining`.
 
@@ -114,7 +125,7 @@ class ReferenceSet:
     """
 
     def __init__(
-        self, views: ViewSet, thumbs: Tensor, solids: np.ndarray, tokenizer: WordTokenizer, every: int = EVERY,
+        self, views: ViewSet, thumbs: Tensor, solids: occupancy.Solids, tokenizer: WordTokenizer, every: int = EVERY,
         mirror: float = 0.5,
     ) -> None:  # fmt: skip
         self.views, self.thumbs, self.solids, self.tokenizer = views, thumbs, solids, tokenizer
@@ -138,15 +149,17 @@ class ReferenceSet:
         if mirrored:
             rgb, seen, words = rgb.flip(-1), seen.flip(-1), [other_side(text) for text in words]
         row, column = (int(x) for x in rng.integers(self.every, size=2))
+        facing = views.azimuth[items, TARGETS + reference]
+        color, colored = occupancy.colors_seen_from(self.solids.colors[items], facing, mirrored)
         return {
             "rgb": rgb,
             "tokens": self.tokenizer(words),
             "seen_from": unit_sphere_matrix(cameras).reshape(*target.shape, 16),
             "seen": seen[..., row :: self.every, column :: self.every].float() / 255,
             "offset": (row, column),
-            "solid": occupancy.seen_from(
-                np.asarray(self.solids[items]), views.azimuth[items, TARGETS + reference], SIDE, mirrored
-            ),
+            "solid": occupancy.seen_from(np.asarray(self.solids.cells[items]), facing, SIDE, mirrored),
+            "color": color,
+            "colored": colored,
         }
 
     def all_references(self, rng: np.random.Generator, size: int) -> Batch:
@@ -172,7 +185,7 @@ def embed_all(model: ClipTraining, images: np.ndarray, batch: int = 512) -> Tens
     """uint8 [N, R, S, S, 3] -> embeddings [N, R, D] fp16."""
     flat = images.reshape(-1, *images.shape[2:])
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16):
+    with fast_autocast(device):
         rows = range(0, len(flat), batch)
         out = [model.embed(to_rgb(flat[i : i + batch]).to(device)).half().cpu() for i in rows]
     return torch.cat(out).reshape(*images.shape[:2], -1)

@@ -1,9 +1,12 @@
-"""What is solid of the world's objects: occupancy grids, written once, looked up in the frame of any reference view."""
+"""What is solid of the world's objects, and of what color: grids, written once, looked up in the frame of any reference
+view."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,39 +14,82 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .world import make_object
+from .world import WorldObject, make_object
 
 GRID = 48  # cells a side of the cube [-1, 1]^3
+COLOR_GRID = 32
 
 
 def occupancy_of(seed: int) -> np.ndarray:
     """The object's cells [GRID^3 / 8] uint8, z slowest and x fastest, eight to a byte: whether the centre is inside."""
-    axis = (np.arange(GRID) + 0.5) / GRID * 2 - 1
+    return np.packbits(_inside(make_object(seed), _centers(GRID)))
+
+
+def colors_of(seed: int) -> np.ndarray:
+    """Base color of the solid cells, and 255: [z, y, x, 4] uint8, COLOR_GRID cells a side; zeros elsewhere.
+
+    Where parts overlap the color is the last one's.
+    """
+    obj, points = make_object(seed), _centers(COLOR_GRID)
+    out = np.zeros((len(points), 4), np.uint8)
+    for part in obj.parts:
+        rows = np.flatnonzero(part.contains(points))
+        color = part.material.albedo(part.to_local(points[rows]))
+        out[rows, :3], out[rows, 3] = np.round(np.clip(color, 0, 1) * 255), 255
+    return out.reshape(COLOR_GRID, COLOR_GRID, COLOR_GRID, 4)
+
+
+def _centers(side: int) -> np.ndarray:
+    """Of the cells of the cube [-1, 1]^3: [side^3, 3], x fastest."""
+    axis = (np.arange(side) + 0.5) / side * 2 - 1
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-    points = np.stack([x, y, z], axis=-1).reshape(-1, 3)
+    return np.stack([x, y, z], axis=-1).reshape(-1, 3)
+
+
+def _inside(obj: WorldObject, points: np.ndarray) -> np.ndarray:
     solid = np.zeros(len(points), bool)
     near = np.flatnonzero((points**2).sum(axis=1) <= 1)  # objects fit into the unit ball
-    solid[near] = make_object(seed).contains(points[near])
-    return np.packbits(solid)
+    solid[near] = obj.contains(points[near])
+    return solid
 
 
-def build(folder: Path, seeds: range, workers: int | None = None) -> np.ndarray:
-    """The grids [N, GRID^3 / 8] of the objects of ``seeds``, from ``folder`` where they are there already."""
+@dataclass(frozen=True)
+class Solids:
+    """Of the objects of a training set, memory-mapped: cells [N, GRID^3 / 8] and colors as above, [N, ...]."""
+
+    cells: np.ndarray
+    colors: np.ndarray
+
+
+def build(folder: Path, seeds: range, workers: int | None = None) -> Solids:
+    """The grids of the objects of ``seeds``, from ``folder`` where they are there already."""
+    return Solids(
+        _built(folder / "occupancy", seeds, occupancy_of, GRID, workers),
+        _built(folder / "colors", seeds, colors_of, COLOR_GRID, workers),
+    )
+
+
+def _built(path: Path, seeds: range, make: Callable[[int], np.ndarray], grid: int, workers: int | None) -> np.ndarray:
+    """``make`` of every seed in one memory-mapped array at ``path``.npy, whose settings are in ``path``.json."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     from tqdm import tqdm
 
-    done, path = folder / "occupancy.json", folder / "occupancy.npy"
-    settings = {"seeds": [seeds.start, seeds.stop], "grid": GRID}
+    done, settings = path.with_suffix(".json"), {"seeds": [seeds.start, seeds.stop], "grid": grid}
     if not (done.exists() and json.loads(done.read_text()) == settings):
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        done.unlink(missing_ok=True)
         with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            rows = pool.map(occupancy_of, seeds, chunksize=50)
-            grids = np.stack(list(tqdm(rows, total=len(seeds), desc="occupancy", mininterval=5)))
-        np.save(path, grids)
+            rows = tqdm(pool.map(make, seeds, chunksize=50), total=len(seeds), desc=path.name, mininterval=5)
+            out = None
+            for number, row in enumerate(rows):
+                if out is None:
+                    shape = (len(seeds), *row.shape)
+                    out = np.lib.format.open_memmap(path.with_suffix(".npy"), "w+", row.dtype, shape)
+                out[number] = row
         done.write_text(json.dumps(settings))
-    return np.load(path, mmap_mode="r")
+    return np.load(path.with_suffix(".npy"), mmap_mode="r")
 
 
 def seen_from(packed: np.ndarray, azimuth_deg: np.ndarray, side: int, mirrored: bool = False) -> Tensor:
@@ -53,10 +99,27 @@ def seen_from(packed: np.ndarray, azimuth_deg: np.ndarray, side: int, mirrored: 
     cells each; ``mirrored``: left and right exchanged, as in the mirrored reference.
     """
     grids = np.unpackbits(packed, axis=-1).reshape(len(packed), GRID, GRID, GRID)
+    turned = _turned(torch.from_numpy(grids).float(), azimuth_deg, side, mirrored)  # [B, GRID, side, side]
+    layers = turned.flatten(2).transpose(1, 2)  # z last
+    return F.interpolate(layers, side, mode="linear").transpose(1, 2).unflatten(2, (side, side))
+
+
+def colors_seen_from(colors: np.ndarray, azimuth_deg: np.ndarray, mirrored: bool = False) -> tuple[Tensor, Tensor]:
+    """Colors as `colors_of` gives them, [B, z, y, x, 4], in the frames of `seen_from`.
+
+    -> colors [B, 3, z, y, x], and how far each cell is solid [B, z, y, x], both in 0..1
+    """
+    side = colors.shape[1]
+    layers = torch.from_numpy(np.ascontiguousarray(colors)).float().div_(255).permute(0, 4, 1, 2, 3)
+    turned = _turned(layers.flatten(1, 2), azimuth_deg, side, mirrored).unflatten(1, (4, side))
+    solid = turned[:, 3]
+    return turned[:, :3] / solid.clamp(min=1e-3)[:, None], solid
+
+
+def _turned(layers: Tensor, azimuth_deg: np.ndarray, side: int, mirrored: bool) -> Tensor:
+    """Horizontal layers [B, L, y, x] in the frames of views at ``azimuth_deg`` [B] -> [B, L, side, side]."""
     axis = (torch.arange(side) + 0.5) / side * 2 - 1
     y, x = torch.meshgrid(-axis if mirrored else axis, axis, indexing="ij")
     angle = torch.from_numpy(np.deg2rad(azimuth_deg)).float()[:, None, None]
     place = torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], dim=-1)
-    turned = F.grid_sample(torch.from_numpy(grids).float(), place, align_corners=False)  # [B, GRID, side, side]
-    layers = turned.flatten(2).transpose(1, 2)  # z last
-    return F.interpolate(layers, side, mode="linear").transpose(1, 2).unflatten(2, (side, side))
+    return F.grid_sample(layers, place, align_corners=False)

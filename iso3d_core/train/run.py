@@ -128,8 +128,12 @@ def run_zero123(options: TrainOptions) -> None:
     scale = read_scale(options.work)
     data = zero123.PoseSet(views, latents["targets"], latents["references"], embeddings, scale)
     model = zero123.Zero123Training(zero123.TINY, embeddings.shape[-1], make_schedule())
+    if options.start is not None:
+        bundle = find_bundle(options.start)
+        take_over(model.unet, load_file(bundle.part("zero123") / "diffusion_pytorch_model.safetensors"))
+        take_over(model.projection, load_file(bundle.part("cc_projection") / "model.safetensors"))
     report = zero123.train_zero123(data, over(zero123.TINY_ZERO123, options), folder, model)
-    _finish(folder, model.state_dict(), report)
+    _finish(folder, model.state_dict(), {**report, **started_from(options, "zero123")})
 
 
 def run_bundle(options: TrainOptions) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data import ViewSet
-from .loop import Batch, TrainConfig, train
+from .loop import Batch, TrainConfig, fast_autocast, train
 
 TINY_UNSHUFFLE = 4
 TINY: dict[str, Any] = {
@@ -117,7 +117,7 @@ def encode_all(model: VaeTraining, images: np.ndarray, batch: int = 512) -> Tens
     out = []
     device = next(model.parameters()).device
     for i in range(0, len(flat), batch):
-        with torch.autocast(device.type, torch.bfloat16):
+        with fast_autocast(device):
             z = model.encode(to_rgb(flat[i : i + batch, ..., :3]).to(device)).mode()
         out.append(z.half().cpu())
     return torch.cat(out).reshape(*images.shape[:2], *out[0].shape[1:])

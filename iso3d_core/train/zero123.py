@@ -42,6 +42,7 @@ class Zero123Training(nn.Module):
 
         self.unet = UNet2DConditionModel(**config)
         self.projection = nn.Linear(dim + 4, config["cross_attention_dim"])
+        strengthen_pose(self.projection)
         self.scheduler: Any = DDIMScheduler(**schedule)
 
     def networks(self) -> list[nn.Module]:
@@ -49,7 +50,8 @@ class Zero123Training(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         z = batch["latents"]
-        t = torch.randint(self.scheduler.config.num_train_timesteps, (len(z),), device=z.device)
+        # The larger of two draws: under little noise the latents tell the view, and the pose would not be needed.
+        t = torch.randint(self.scheduler.config.num_train_timesteps, (2, len(z)), device=z.device).amax(dim=0)
         noise = torch.randn_like(z)
         noisy = self.scheduler.add_noise(z, noise, t)
         keep = (torch.rand(len(z), 1, 1, device=z.device) >= DROPOUT).float()
@@ -57,6 +59,13 @@ class Zero123Training(nn.Module):
         given = torch.cat([noisy, batch["reference"] * keep[..., None]], dim=1)
         out = self.unet(given, t, encoder_hidden_states=context).sample
         return {"loss": F.mse_loss(out.float(), self.scheduler.get_velocity(z, noise, t))}
+
+
+@torch.no_grad()
+def strengthen_pose(projection: nn.Linear) -> None:
+    """Let the four numbers of the pose weigh as much in the token as all those of the embedding beside them."""
+    scale = projection.weight[:, :-4].norm(dim=1).mean()
+    projection.weight[:, -4:] = scale * torch.randn(len(projection.weight), 4) / 2
 
 
 class PoseSet:
