@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,3 +109,20 @@ def find_bundle(name_or_folder: str | Path) -> Bundle:
         f"no bundle {str(name_or_folder)!r} here (known: {', '.join(known) or 'none'}); "
         "give a folder with a bundle.json, or see `iso3d models list`"
     )
+
+
+def pulled(name: str, part: str) -> Path | None:
+    """Where ``iso3d models pull`` put a model that transformers loads, or None where it was not pulled."""
+    folder = models_folder() / name / part
+    return folder if (folder / "config.json").is_file() else None
+
+
+@contextmanager
+def telling_what_to_do(name: str, extra: str) -> Iterator[None]:
+    """Around the loading of the pulled model ``name``, which needs the extra: raises InputError with what to do."""
+    try:
+        yield
+    except ImportError:
+        raise InputError(f'{name} needs transformers; `pip install "iso3d[{extra}]"`') from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} cannot be loaded ({error}); `iso3d models pull {name}` again") from None

@@ -82,5 +82,18 @@ CATALOGUE: dict[str, Entry] = {
             ),
             "Apache-2.0", 0.1, part="depth_anything",
         ),
+        Entry(
+            "captioner", "GIT-large, words for photographs (the 2D text prior's prompt)",
+            (
+                Source(
+                    "microsoft/git-large-coco",
+                    (
+                        "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json",
+                        "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "model.safetensors",
+                    ),
+                ),
+            ),
+            "MIT", 1.6, part="captioner",
+        ),
     )
 }  # fmt: skip

@@ -14,6 +14,7 @@ from ..cameras import Cameras, orbit
 from ..config import GenerateConfig
 from ..fields.scene import Scene
 from ..fit import Checkpoints
+from ..priors.captioner import caption
 from ..priors.multiview import MultiViewPrior
 from ..priors.photo_depth import estimate_depth
 from ..priors.text import TextCondition, TextPrior
@@ -156,6 +157,10 @@ def describe(config: GenerateConfig, reference: Reference) -> tuple[Description,
     """The words of the 2D prior, and how similar renders [V, 3, S, S] are to them."""
     pair = ClipPair.load(config.bundle)
     description = pair.describe(reference)
-    if config.prompt is not None:
-        description = Description(config.prompt, description.front_deg, description.captions)
+    text = config.prompt
+    # The embedded bundle's text tower would not know most of a captioner's words.
+    if text is None and pair.words is None:
+        text = caption(reference)
+    if text is not None:
+        description = Description(text, description.front_deg, description.captions)
     return description, lambda views: pair.similarity(views.cpu(), description.text)

@@ -14,16 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..types import InputError, Reference
-from ..weights import models_folder
+from ..types import Reference
+from ..weights import pulled, telling_what_to_do
 
 GREY = (126 / 255, 129 / 255, 127 / 255)  # behind the object: a plain white one harms estimators (HiFi-123's code)
-
-
-def estimator_folder() -> Path | None:
-    """Where the estimator is, or None where it was not downloaded."""
-    folder = models_folder() / "depth-anything" / "depth_anything"
-    return folder if (folder / "config.json").is_file() else None
 
 
 @torch.no_grad()
@@ -32,15 +26,11 @@ def estimate_depth(reference: Reference) -> Tensor | None:
 
     Raises InputError where the weights are there and cannot be used.
     """
-    folder = estimator_folder()
+    folder = pulled("depth-anything", "depth_anything")
     if folder is None:
         return None
-    try:
+    with telling_what_to_do("depth-anything", "depth"):
         processor, model = _load(folder)
-    except ImportError:
-        raise InputError('the depth estimator needs transformers; `pip install "iso3d[depth]"`') from None
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{folder} cannot be loaded ({error}); `iso3d models pull depth-anything` again") from None
     alpha = reference.rgba[3:]
     image = reference.rgba[:3] * alpha + torch.tensor(GREY)[:, None, None] * (1 - alpha)
     found = model(**processor(images=image, do_rescale=False, return_tensors="pt")).predicted_depth[:, None]
