@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from iso3d_core.cameras import orbit
+from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
+from iso3d_core.priors.attention import guess_views
 from iso3d_core.priors.depth import DepthPrior
+from iso3d_core.priors.sketch import CHANNELS
 from iso3d_core.priors.text import TextPrior
 from iso3d_core.priors.words import ClipPair
 from iso3d_core.priors.zero123 import project_pose, relative_pose
@@ -19,7 +21,7 @@ from iso3d_core.train.data import TARGETS
 from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
 from iso3d_core.train.evaluate import reference_of
 from iso3d_core.train.world import held_out, make_object
-from iso3d_core.train.zero123 import TINY, PoseSet, Zero123Training
+from iso3d_core.train.zero123 import FINER, TINY, PoseSet, Zero123Training, strengthen_pose
 from iso3d_core.types import InputError
 from iso3d_core.weights import EMBEDDED, Bundle
 
@@ -65,6 +67,8 @@ def test_a_batch_pairs_a_reference_with_a_view_and_their_pose():
         lower = math.radians(views.elevation[item, r] - views.elevation[item, t])
         expected = torch.tensor([lower, math.sin(turn), math.cos(turn), 0])
         torch.testing.assert_close(batch["pose"][i].double(), expected.double(), atol=1e-4, rtol=1e-4)
+        seen = orbit(math.degrees(turn), float(views.elevation[item, t]))  # the reference is at azimuth 0
+        torch.testing.assert_close(batch["camera"][i], unit_sphere_matrix(seen), atol=1e-4, rtol=1e-4)
 
 
 def test_its_training_has_a_finite_loss_and_trains_everything():
@@ -73,15 +77,41 @@ def test_its_training_has_a_finite_loss_and_trains_everything():
     batch = {
         "latents": torch.randn(4, 8, 16, 16), "reference": torch.randn(4, 8, 16, 16),
         "embedding": torch.randn(4, 1, 6), "pose": torch.randn(4, 4),
+        "camera": unit_sphere_matrix(orbit(even_azimuths(4), 10.0))[:, None],
     }  # fmt: skip
     loss = model(batch)["loss"]
     assert math.isfinite(loss.item())
     loss.backward()
     for name, parameter in model.named_parameters():
+        if name.startswith("unet.sketch."):
+            assert parameter.grad is None  # it stays as it is
+            continue
         # Of a single token nothing is asked and no key compared.
         unused = ".attn2.to_q" in name or ".attn2.to_k" in name
         assert parameter.grad is not None, name
         assert unused or float(parameter.grad.abs().max()) > 0, name
+
+
+def test_the_guess_beside_the_latents_is_the_sketch_of_the_view():
+    torch.manual_seed(0)
+    model = Zero123Training(SMALL, 6, {**SCHEDULE, **TINY_SCHEDULE})
+    embedding, cameras = torch.randn(2, 1, 6), unit_sphere_matrix(orbit(torch.tensor([20.0, 80.0]), 10.0))
+    guess = guess_views(model.unet, embedding, cameras[:, None], latents=2)
+    assert guess.shape == (2, 1, CHANNELS * FINER**2, 16, 16)
+    shown = model.unet.sketch(embedding, cameras[:, None], 32)
+    torch.testing.assert_close(torch.nn.functional.pixel_shuffle(guess, FINER), shown)
+    plain = Zero123Training({**SMALL, "in_channels": 16}, 6, {**SCHEDULE, **TINY_SCHEDULE})  # the papers' layout
+    assert guess_views(plain.unet, embedding, cameras[:, None], latents=2) is None
+
+
+def test_the_pose_weighs_as_much_as_the_embedding():
+    torch.manual_seed(0)
+    projection = nn.Linear(256 + 4, 64).requires_grad_(False)
+    strengthen_pose(projection)
+    embedding = torch.nn.functional.normalize(torch.randn(200, 256), dim=-1) * 16
+    pose = relative_pose(orbit(torch.rand(200) * 360, torch.rand(200) * 40), 10.0)
+    shares = [(x @ w.T).std() for x, w in ((embedding, projection.weight[:, :-4]), (pose, projection.weight[:, -4:]))]
+    assert 0.25 < float(shares[1] / shares[0]) < 4
 
 
 # ---- the text prior of the embedded bundle ---------------------------------------------------------

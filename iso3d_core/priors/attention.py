@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import spherical_harmonics
+from .sketch import CHANNELS
 
 HARMONICS = 4  # spherical harmonics up to degree 1, of the 9 that `spherical_harmonics` gives
 
@@ -94,10 +96,17 @@ def steer(embedding: Tensor, cameras: Tensor) -> Tensor:
     return (spherical_harmonics(direction)[:, None, :HARMONICS, None] * embedding[:, :, None, :]).flatten(-2)
 
 
-def guess_views(unet: Any, embedding: Tensor, cameras: Tensor) -> Tensor | None:
-    """What the UNet's sketch network, if it has one, says of the views: [B, V, 4, h, w] at the latents' size."""
-    sketch = getattr(unet, "sketch", None)
-    return None if sketch is None else sketch(embedding, cameras, unet.config.sample_size)
+def guess_views(unet: Any, embedding: Tensor, cameras: Tensor, latents: int = 1) -> Tensor | None:
+    """What the UNet's sketch network, if it has one, says of the views: [B, V, 4 f^2, h, w] at the latents' size.
+
+    latents : that the UNet gets beside the guess; f, the guess's pixels to one of theirs in both directions, follows
+    from the channels left, in which those pixels lie (pixel unshuffle)
+    """
+    sketch, config = getattr(unet, "sketch", None), unet.config
+    if sketch is None:
+        return None
+    finer = math.isqrt((config.in_channels - latents * config.out_channels) // CHANNELS)
+    return F.pixel_unshuffle(sketch(embedding, cameras, config.sample_size * finer), finer)
 
 
 def predict(

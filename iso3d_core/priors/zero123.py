@@ -1,7 +1,8 @@
 """Zero-1-to-3: novel views from an image and a relative pose (Liu et al. 2023), the 3D prior of two of the papers.
 
 The UNet sees the reference's latent beside the noisy one and, by cross-attention, one token: the CLIP embedding and
-the pose through ``cc_projection``. Every view is independent of the others.
+the pose through ``cc_projection``. Every view is independent of the others. The embedded one, which is small, also gets
+a first guess of the view (`sketch`): from a token alone it does not learn within hours what turning an object does.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cameras import Cameras
+from ..cameras import Cameras, unit_sphere_matrix
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
+from .attention import guess_views
 from .base import LatentPrior, cannot_load, choose_arithmetic, ddim, load_part
 from .clip import ClipImage, load_shards
+from .sketch import Sketch
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,12 @@ class Source:
 
 @dataclass(frozen=True)
 class PoseCondition:
-    """What the UNet is told of V views: context [V, 1, W] and the reference's latent [1, C, h, w]."""
+    """What the UNet is told of V views: context [V, 1, W], the reference's latent [1, C, h, w] and, where there is a
+    sketch network, its guesses [2, V, G, h, w], the first without the embedding."""
 
     context: Tensor
     latent: Tensor
+    guess: Tensor | None = None
 
 
 class Zero123Prior(LatentPrior):
@@ -72,9 +77,10 @@ class Zero123Prior(LatentPrior):
             projection.load_state_dict({name: value.float() for name, value in weights.items()})
         except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
             raise cannot_load(bundle, error) from error
-        return Zero123Prior(clip, projection, *load_part(bundle, "zero123", dtype), bundle.info).place(
-            device, precision
-        )
+        vae, unet, scheduler = load_part(bundle, "zero123", dtype)
+        if unet.config.in_channels > 2 * unet.config.out_channels:
+            unet.sketch = Sketch.load(bundle.part("sketch")).to(dtype)
+        return Zero123Prior(clip, projection, vae, unet, scheduler, bundle.info).place(device, precision)
 
     @torch.no_grad()
     def see(self, reference: Reference, elevation_deg: float = 0.0) -> Source:
@@ -86,7 +92,12 @@ class Zero123Prior(LatentPrior):
         """The views of V cameras, the reference at azimuth 0."""
         distance = self.info.get("camera", {}).get("distance")
         pose = relative_pose(cameras, source.elevation_deg, distance).to(self.device)
-        return PoseCondition(project_pose(self.projection, source.embedding.to(self.device), pose), source.latent)
+        embedding = source.embedding.to(self.device)
+        with torch.no_grad():
+            both = torch.cat([torch.zeros_like(embedding), embedding])
+            views = unit_sphere_matrix(cameras).to(self.device).expand(2, -1, -1)
+            guess = guess_views(self.unet, both, views, latents=2)
+        return PoseCondition(project_pose(self.projection, embedding, pose), source.latent, guess)
 
     @torch.no_grad()
     def predict_noise(self, z_t: Tensor, t: int | Tensor, condition: PoseCondition, guidance_scale: float) -> Tensor:
@@ -94,13 +105,14 @@ class Zero123Prior(LatentPrior):
 
         u + guidance_scale * (c - u), u being without the token and without the latent (both zeros).
         """
-        context, latent = condition.context, condition.latent.expand_as(z_t)
+        context, latent, guess = condition.context, condition.latent.expand_as(z_t), condition.guess
         z, halves = z_t, guidance_scale != 1.0
         if halves:
             context = torch.cat([torch.zeros_like(context), context])
             latent, z = torch.cat([torch.zeros_like(latent), latent]), z_t.repeat(2, 1, 1, 1)
         dtype = self._autocast or torch.float32
-        given = torch.cat([z, latent], dim=1).to(dtype)
+        parts = [z, latent] if guess is None else [z, latent, guess.flatten(0, 1) if halves else guess[1]]
+        given = torch.cat([part.to(dtype) for part in parts], dim=1)
         out = self.to_noise(self.unet(given, int(t), encoder_hidden_states=context.to(dtype)).sample.float(), z, t)
         if not halves:
             return out

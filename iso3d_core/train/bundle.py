@@ -181,7 +181,8 @@ def write_zero123(work: Path, bundle: Path) -> None:
     model = zero123.Zero123Training(zero123.TINY, state["projection.weight"].shape[1] - 4, make_schedule())
     model.load_state_dict(state)
     model.unet.save_config(bundle / "zero123")
-    _save(model.unet.state_dict(), bundle / "zero123" / "diffusion_pytorch_model.safetensors")
+    weights = {name: value for name, value in model.unet.state_dict().items() if not name.startswith("sketch.")}
+    _save(weights, bundle / "zero123" / "diffusion_pytorch_model.safetensors")
     _save(model.projection.state_dict(), bundle / "cc_projection" / "model.safetensors")
     schedule = {"_class_name": "DDIMScheduler", **make_schedule()}
     (bundle / "zero123" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")

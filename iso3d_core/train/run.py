@@ -96,8 +96,7 @@ def run_views(options: TrainOptions) -> None:
         if options.start is not None:
             found = load_file(find_bundle(options.start).part("multiview") / "diffusion_pytorch_model.safetensors")
             take_over(unet, found)
-        towers = load_state(options.work / "clip")
-        unet.sketch.load_state_dict({k[7:]: v for k, v in towers.items() if k.startswith("sketch.")})
+        unet.sketch.load_state_dict(load_sketch(options.work))
     model = diffusion.MultiViewTraining(unet, make_schedule(), explicit_attention=second)
     preset = diffusion.TINY_STAGE2 if second else diffusion.TINY_STAGE1
     report = diffusion.train_views(data, over(preset, options), folder, model)
@@ -132,6 +131,7 @@ def run_zero123(options: TrainOptions) -> None:
         bundle = find_bundle(options.start)
         take_over(model.unet, load_file(bundle.part("zero123") / "diffusion_pytorch_model.safetensors"))
         take_over(model.projection, load_file(bundle.part("cc_projection") / "model.safetensors"))
+    model.unet.sketch.load_state_dict(load_sketch(options.work))
     report = zero123.train_zero123(data, over(zero123.TINY_ZERO123, options), folder, model)
     _finish(folder, model.state_dict(), {**report, **started_from(options, "zero123")})
 
@@ -163,6 +163,12 @@ def make_schedule() -> dict:
 
 def load_state(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "final.pt", weights_only=True)
+
+
+def load_sketch(work: Path) -> dict[str, torch.Tensor]:
+    """The sketch network as it was trained with CLIP."""
+    towers = load_state(work / "clip")
+    return {name[len("sketch.") :]: value for name, value in towers.items() if name.startswith("sketch.")}
 
 
 def load_thumbs(work: Path, views: ViewSet) -> torch.Tensor:

@@ -10,16 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..cameras import unit_sphere_matrix
+from ..priors.attention import guess_views
+from ..priors.sketch import CHANNELS, Sketch
 from ..priors.zero123 import project_pose, relative_pose
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
 from .vae import TINY as TINY_VAE
 
 DROPOUT = 0.1
+FINER = 2  # pixels of a guess, in both directions, to one of the latents
 
 TINY: dict[str, Any] = {
     "sample_size": 16,
-    "in_channels": 2 * TINY_VAE["latent_channels"], "out_channels": TINY_VAE["latent_channels"],
+    "in_channels": 2 * TINY_VAE["latent_channels"] + CHANNELS * FINER**2, "out_channels": TINY_VAE["latent_channels"],
     "cross_attention_dim": 256, "block_out_channels": (64, 112), "layers_per_block": 1, "norm_num_groups": 8,
     "attention_head_dim": (2, 4), "use_linear_projection": True,
     "down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2,
@@ -31,16 +35,19 @@ PAPER = TrainConfig(105_000, batch=192, learning_rate=1e-4, warmup=100, decay="c
 
 class Zero123Training(nn.Module):
     """The denoising loss. Forward takes {"latents": [B, C, h, w] scaled, "reference": [B, C, h, w] unscaled,
-    "embedding": [B, 1, D], "pose": [B, 4]}; a tenth of the batch is trained without token and reference.
+    "embedding": [B, 1, D], "pose": [B, 4], "camera": [B, 1, 16]}; a tenth of the batch is trained without token and
+    reference. The sketch network, trained with CLIP, stays as it is.
     """
 
-    unet: Any  # diffusers' UNet2DConditionModel
+    unet: Any  # diffusers' UNet2DConditionModel, with its sketch network where it has channels for one
 
     def __init__(self, config: dict[str, Any], dim: int, schedule: dict) -> None:
         super().__init__()
         from diffusers import DDIMScheduler, UNet2DConditionModel
 
         self.unet = UNet2DConditionModel(**config)
+        if config["in_channels"] > 2 * config["out_channels"]:
+            self.unet.sketch = Sketch(dim).requires_grad_(False)
         self.projection = nn.Linear(dim + 4, config["cross_attention_dim"])
         strengthen_pose(self.projection)
         self.scheduler: Any = DDIMScheduler(**schedule)
@@ -57,6 +64,9 @@ class Zero123Training(nn.Module):
         keep = (torch.rand(len(z), 1, 1, device=z.device) >= DROPOUT).float()
         context = project_pose(self.projection, batch["embedding"], batch["pose"]) * keep
         given = torch.cat([noisy, batch["reference"] * keep[..., None]], dim=1)
+        guess = guess_views(self.unet, batch["embedding"] * keep, batch["camera"], latents=2)
+        if guess is not None:
+            given = torch.cat([given, guess[:, 0].to(given)], dim=1)
         out = self.unet(given, t, encoder_hidden_states=context).sample
         return {"loss": F.mse_loss(out.float(), self.scheduler.get_velocity(z, noise, t))}
 
@@ -92,6 +102,7 @@ class PoseSet:
             "reference": self.references[items, reference].float() / self.scale,
             "embedding": self.embeddings[items, reference][:, None].float(),
             "pose": pose,
+            "camera": unit_sphere_matrix(cameras)[:, None],
         }
 
 
