@@ -16,11 +16,11 @@ from iso3d_core.priors.depth import DepthPrior
 from iso3d_core.priors.sketch import CHANNELS
 from iso3d_core.priors.text import TextPrior
 from iso3d_core.priors.words import ClipPair
-from iso3d_core.priors.zero123 import project_pose, relative_pose
-from iso3d_core.train.data import TARGETS
+from iso3d_core.priors.zero123 import Zero123Prior, project_pose, relative_pose
+from iso3d_core.train.data import TARGETS, on_white
 from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
 from iso3d_core.train.evaluate import reference_of
-from iso3d_core.train.world import held_out, make_object
+from iso3d_core.train.world import held_out, make_object, reference_camera
 from iso3d_core.train.zero123 import FINER, TINY, PoseSet, Zero123Training, strengthen_pose
 from iso3d_core.types import InputError
 from iso3d_core.weights import EMBEDDED, Bundle
@@ -112,6 +112,17 @@ def test_the_pose_weighs_as_much_as_the_embedding():
     pose = relative_pose(orbit(torch.rand(200) * 360, torch.rand(200) * 40), 10.0)
     shares = [(x @ w.T).std() for x, w in ((embedding, projection.weight[:, :-4]), (pose, projection.weight[:, -4:]))]
     assert 0.25 < float(shares[1] / shares[0]) < 4
+
+
+def test_the_embedded_priors_views_turn_with_the_pose():
+    """Each of a plane's four views is nearer to its own true view than to the one a quarter turn on."""
+    obj, prior = held_out(18)[15], Zero123Prior.load("tiny")
+    cameras = orbit(even_azimuths(4), 15.0)
+    views = prior.sample(prior.see(reference_of(obj), reference_camera(obj.seed)[0]), cameras, 12).cpu()
+    truth = torch.from_numpy(on_white(obj.render_rgba(cameras, 64))).permute(0, 3, 1, 2)
+    own, other = ((views - shown).square().mean() for shown in (truth, truth.roll(1, 0)))
+    assert obj.kind == "plane"
+    assert float(own) < 0.9 * float(other)
 
 
 # ---- the text prior of the embedded bundle ---------------------------------------------------------
