@@ -102,9 +102,10 @@ def guess_views(unet: Any, embedding: Tensor, cameras: Tensor, latents: int = 1)
     latents : that the UNet gets beside the guess; f, the guess's pixels to one of theirs in both directions, follows
     from the channels left, in which those pixels lie (pixel unshuffle)
     """
-    sketch, config = getattr(unet, "sketch", None), unet.config
+    sketch = getattr(unet, "sketch", None)
     if sketch is None:
         return None
+    config = unet.config
     finer = math.isqrt((config.in_channels - latents * config.out_channels) // CHANNELS)
     return F.pixel_unshuffle(sketch(embedding, cameras, config.sample_size * finer), finer)
 
