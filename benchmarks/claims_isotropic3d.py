@@ -1,11 +1,12 @@
 """Isotropic3D's claims on the embedded bundle: quality at every azimuth, and what Explicit Multi-view Attention adds.
 
-    python benchmarks/claims_isotropic3d.py [--objects 30] [--preset default] [--views]
+    python benchmarks/claims_isotropic3d.py [--objects 30] [--preset default] [--views [--stage1 WORK/views1/final.pt]]
 
 The spine's own claim is isotropy: no side is better for being near the reference. For each azimuth of the finished
 mesh: PSNR to the true view and CLIP similarity to the reference, for `isotropic3d` and for `zero123`, which holds on to
 the reference's view; the spread is the standard deviation over the azimuths of the mean over the objects. With --views
-the same of the views that the two methods' priors sample, without any mesh.
+the same of the views that the two methods' priors sample, without any mesh; with --stage1 also of the multi-view prior
+as it was before its second stage, Explicit Multi-view Attention, and the paired differences to it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,11 +40,18 @@ def main() -> None:
     parser.add_argument("--preset", default="default")
     parser.add_argument("--bundle", default="tiny")
     parser.add_argument("--views", action="store_true", help="of the priors' own views; a few seconds an object")
+    parser.add_argument("--stage1", type=Path, help="the UNet's weights before stage 2, of the same training")
     given = parser.parse_args()
+    if given.stage1 and not given.views:
+        parser.error("--stage1 compares views; give --views too")
     pair, multiview = ClipPair.load(given.bundle), MultiViewPrior.load(given.bundle)
     cameras = orbit(even_azimuths(SIDES), 15.0)
     found: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     zero123 = Zero123Prior.load(given.bundle) if given.views else None
+    methods, stage1 = METHODS, None
+    if given.stage1:
+        methods, stage1 = (*METHODS, "stage 1 only"), MultiViewPrior.load(given.bundle)
+        stage1.unet.load_state_dict(torch.load(given.stage1, weights_only=True))
     for obj in held_out(given.objects):
         reference = reference_of(obj)
         # A mesh has its base color, a prior's views the light of its training.
@@ -50,14 +59,15 @@ def main() -> None:
         rgba = obj.render_rgba(cameras, 64 if zero123 else SIZE, light)
         truth = torch.from_numpy(on_white(rgba)).permute(0, 3, 1, 2).float()
         image = pair.embed_images(reference.on_white()[None])[0]
-        for method in METHODS:
+        for method in methods:
             if zero123 is None:
                 mesh = generate(reference, with_method(configure(given.preset, given.bundle), method), prior=multiview)
                 seen = render_mesh(mesh, cameras, SIZE)[:, :3]
             elif method == "zero123":
                 seen = zero123.sample(zero123.see(reference, reference_camera(obj.seed)[0]), cameras).cpu()
             else:
-                seen = multiview.sample(multiview.embed(reference), cameras).cpu()
+                prior = stage1 if stage1 and method == "stage 1 only" else multiview
+                seen = prior.sample(prior.embed(reference), cameras).cpu()
             found[method, "PSNR"].append(np.array([psnr(a[None], b[None]) for a, b in zip(seen, truth, strict=True)]))
             found[method, "CLIP"].append((pair.embed_images(seen) @ image).numpy())
         print(obj.kind, file=sys.stderr, flush=True)
@@ -66,10 +76,16 @@ def main() -> None:
         print(f"\n## {measure} by azimuth, {given.objects} objects, {what}\n")
         print("| | " + " | ".join(f"{a:.0f}" for a in even_azimuths(SIDES)) + " | mean | spread |")
         print("|" + "---|" * (SIDES + 3))
-        for method in METHODS:
+        for method in methods:
             sides = np.mean(found[method, measure], axis=0)
             cells = " | ".join(f"{value:.3f}" for value in sides)
             print(f"| {method} | {cells} | {sides.mean():.3f} | {sides.std():.3f} |")
+        if stage1:
+            gain = np.array(found["isotropic3d", measure]).mean(axis=1) - np.array(found[methods[-1], measure]).mean(
+                axis=1
+            )
+            width = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5
+            print(f"\nStage 2 against stage 1 only, paired: {gain.mean():+.4f} +- {width:.4f}")
 
 
 if __name__ == "__main__":

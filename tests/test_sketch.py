@@ -22,6 +22,18 @@ def sketch() -> Sketch:
     return Sketch(16, rank=8, widths=(16, 16, 8))
 
 
+def test_further_layers_start_without_effect_and_then_have_one(sketch):
+    refined = Sketch(16, rank=8, widths=(16, 16, 8), refined=True)
+    refined.load_state_dict(sketch.state_dict(), strict=False)
+    embedding = torch.randn(2, 1, 16)
+    torch.testing.assert_close(refined.volume(embedding), sketch.volume(embedding))
+    for layer in refined.refine:
+        torch.nn.init.ones_(layer[-1].weight)
+        assert not torch.allclose(refined.volume(embedding), sketch.volume(embedding))
+        torch.nn.init.zeros_(layer[-1].weight)
+    assert Sketch(**refined.config).refine
+
+
 def cameras(azimuth_deg: torch.Tensor, elevation_deg: torch.Tensor | float) -> torch.Tensor:
     return unit_sphere_matrix(orbit(azimuth_deg, elevation_deg))[None]  # [1, V, 16]
 

@@ -9,7 +9,17 @@ from torch.nn import functional as F
 from iso3d_core.cameras import orbit, unit_sphere_matrix
 from iso3d_core.metrics import overlap
 from iso3d_core.priors.clip import WordTokenizer, blend, image_tensor
-from iso3d_core.train.clip import ClipTraining, ReferenceSet, color_loss, solid_loss, thumbnail_all, vocabulary
+from iso3d_core.priors.sketch import SOLID_AT
+from iso3d_core.train.clip import (
+    MEAN,
+    STD,
+    ClipTraining,
+    ReferenceSet,
+    color_loss,
+    solid_loss,
+    thumbnail_all,
+    vocabulary,
+)
 from iso3d_core.train.diffusion import LatentSet
 from iso3d_core.train.occupancy import GRID, Solids, colors_of, colors_seen_from, occupancy_of, seen_from
 from iso3d_core.train.occupancy import build as build_occupancy
@@ -74,12 +84,13 @@ def test_clip_training_has_finite_losses_and_trains_everything():
     batch = {
         "rgb": random(4, 3, 16, 16).sigmoid(),
         "tokens": WordTokenizer(list("abcdef"), 6)(["a b", "c", "d e f", "a"]),
-        "seen_from": random(4, 3, 16, seed=1),
-        "seen": random(4, 3, 4, 16, 16, seed=2).sigmoid(),
+        "sketched": torch.tensor([1, 3]),
+        "seen_from": random(2, 3, 16, seed=1),
+        "seen": random(2, 3, 4, 16, 16, seed=2).sigmoid(),
         "offset": (1, 0),
-        "solid": random(4, 32, 32, 32, seed=3).sigmoid(),
-        "color": random(4, 3, 32, 32, 32, seed=4).sigmoid(),
-        "colored": random(4, 32, 32, 32, seed=5).sigmoid(),
+        "solid": random(2, 32, 32, 32, seed=3).sigmoid(),
+        "color": random(2, 3, 32, 32, 32, seed=4).sigmoid(),
+        "colored": random(2, 32, 32, 32, seed=5).sigmoid(),
     }
     out = model(batch)
     parts = out["contrast"] + 0.5 * out["view"] + 3 * out["solid"] + 2 * out["color"]
@@ -90,8 +101,19 @@ def test_clip_training_has_finite_losses_and_trains_everything():
     logits = (model.clip.logit_scale.exp() * (image / 4) @ text.T).detach()
     contrast = -(logits.log_softmax(0).diagonal().mean() + logits.log_softmax(1).diagonal().mean()) / 2
     torch.testing.assert_close(out["contrast"], contrast)
+    volume = model.sketch.volume(image[[1, 3], None])
+    torch.testing.assert_close(out["solid"], solid_loss(volume[:, 3] - SOLID_AT, batch["solid"]).detach())
     out["loss"].backward()
     check_gradients(model)
+
+
+def test_the_tower_sees_small_references_enlarged_as_it_will_a_user_s():
+    torch.manual_seed(0)
+    model = ClipTraining(CLIP).eval()
+    rgb = random(2, 3, 8, 8).sigmoid()
+    images = [image_tensor(Reference(torch.cat([x, torch.ones(1, 8, 8)])), 16, MEAN, STD, via=8) for x in rgb]
+    expected = F.normalize(model.clip.visual(torch.cat(images)), dim=-1) * 4
+    torch.testing.assert_close(model.embed(rgb), expected)
 
 
 def test_a_thumbnail_is_the_mean_of_its_pixels():
@@ -118,7 +140,7 @@ def reference_set(**settings):
 
 
 def test_a_batch_holds_every_other_pixel_of_the_views_its_cameras_see():
-    data = reference_set(every=2)
+    data = reference_set(every=2, sketched=1)
     items, reference = np.array([0, 1, 1]), np.array([0, 1, 3])
     batch = data.batch(np.random.default_rng(3), items, reference)
     row, column = batch["offset"]
@@ -132,8 +154,20 @@ def test_a_batch_holds_every_other_pixel_of_the_views_its_cameras_see():
             torch.testing.assert_close(batch["seen_from"][i, k], camera[0])
 
 
+def test_every_second_reference_of_a_batch_is_sketched_in_turn():
+    data, items, reference = reference_set(), np.array([0, 0, 1, 1]), np.array([0, 3, 2, 1])
+    drawn = [data.batch(np.random.default_rng(seed), items, reference) for seed in range(8)]
+    assert {tuple(batch["sketched"].tolist()) for batch in drawn} == {(0, 2), (1, 3)}
+    for batch in drawn:
+        rows = batch["sketched"].numpy()
+        assert len(batch["rgb"]) == len(batch["tokens"]) == 4
+        facing = data.views.azimuth[items[rows], 12 + reference[rows]]
+        assert torch.equal(batch["solid"], seen_from(data.solids.cells[items[rows]], facing, 32))
+        assert len(batch["seen"]) == len(batch["seen_from"]) == len(batch["color"]) == len(batch["colored"]) == 2
+
+
 def test_a_mirrored_batch_is_what_mirrored_objects_look_like():
-    data = reference_set(every=1)
+    data = reference_set(every=1, sketched=1)
     items, reference = np.array([0, 1]), np.array([2, 0])
     plain = data.batch(np.random.default_rng(3), items, reference)
     mirrored = data.batch(np.random.default_rng(3), items, reference, mirrored=True)

@@ -31,6 +31,7 @@ class Sketch(nn.Module):
     """(embedding [B, 1, D], cameras [B, V, 16], size) -> [B, V, 4, size, size]: RGB on white and coverage, in 0..1.
 
     rank : of the bottleneck; widths : channels at 4, 8 and 16 cells a side
+    refined : further residual layers at 16 and 32 cells a side
     fov_y_deg, distance : of the cameras it is rendered with
     """
 
@@ -41,17 +42,21 @@ class Sketch(nn.Module):
         widths: Sequence[int] = (128, 96, 64),
         fov_y_deg: float = 35.0,
         distance: float = 3.4,
+        refined: bool = False,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
             "dim": dim, "rank": rank, "widths": list(widths), "fov_y_deg": fov_y_deg, "distance": distance,
+            "refined": refined,
         }  # fmt: skip
         self.fov_y_deg, self.distance = fov_y_deg, distance
         self.first = nn.Sequential(nn.Linear(dim, rank), nn.SiLU(), nn.Linear(rank, widths[0] * 16))
         channels = (*widths, CHANNELS * SIDE)
-        self.larger = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, a), nn.SiLU(), nn.Conv2d(a, b, 3, padding=1)) for a, b in pairwise(channels)
-        )
+        self.larger = nn.ModuleList(_layer(a, b) for a, b in pairwise(channels))
+        self.refine = nn.ModuleList(_layer(widths[-1], widths[-1]) for _ in range(2 if refined else 0))
+        for layer in self.refine:
+            nn.init.zeros_(layer[-1].weight)
+            nn.init.zeros_(layer[-1].bias)
 
     @staticmethod
     def load(folder: Path) -> Sketch:
@@ -67,8 +72,13 @@ class Sketch(nn.Module):
         Two-dimensional convolutions over horizontal layers, the layers being channels.
         """
         x = self.first(embedding[:, 0].to(next(self.parameters()).dtype)).unflatten(-1, (-1, 4, 4))
-        for larger in self.larger:
-            x = larger(F.interpolate(x, scale_factor=2, mode="bilinear"))
+        for larger in self.larger[:-1]:
+            x = larger(_doubled(x))
+        if self.refine:
+            x = _doubled(x + self.refine[0](x))
+            x = self.larger[-1](x + self.refine[1](x))
+        else:
+            x = self.larger[-1](_doubled(x))
         return x.unflatten(1, (CHANNELS, SIDE)).float()
 
     def solid(self, embedding: Tensor) -> Tensor:
@@ -102,6 +112,14 @@ class Sketch(nn.Module):
         color = (cells[:, :3].sigmoid() * weights[:, None]).sum(dim=-1) + (1 - coverage)[:, None]
         out = torch.cat([color, coverage[:, None]], dim=1)  # [B, 4, (V h w)]
         return out.reshape(b, CHANNELS, v, size // every, size // every).transpose(1, 2)
+
+
+def _layer(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.GroupNorm(8, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear")
 
 
 def thumbnails(rgba: Tensor, side: int = SIDE) -> Tensor:

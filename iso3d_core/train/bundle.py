@@ -116,7 +116,7 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     tokenizer = load_tokenizer(work / "clip")
     _save(load_towers(work, tokenizer).clip.state_dict(), folder / "open_clip_model.safetensors")
     size = views.references.shape[2]
-    settings = {"size": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
+    settings = {"size": clip.TOWER_SIZE, "via": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     shutil.copy(work / "clip" / "vocabulary.json", folder)
@@ -208,7 +208,8 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     targets = vae.encode_all(autoencoder, views.targets) * scale
     references = vae.encode_all(autoencoder, views.references) * scale
     solids = occupancy.build(work / "validation_solids", range(views.first_seed, views.first_seed + objects))
-    images = clip.ReferenceSet(views, clip.thumbnail_all(views.targets), solids, tokenizer, every=1, mirror=0)
+    thumbs = clip.thumbnail_all(views.targets)
+    images = clip.ReferenceSet(views, thumbs, solids, tokenizer, every=1, sketched=1, mirror=0)
     found = towers(images.all_references(np.random.default_rng(0), 256))
     out |= {"clip_top1_of_256": float(found["top1"]), "sketch_mse": float(found["view"])}
     out |= {"sketch_solid_loss": float(found["solid"]), "sketch_color": float(found["color"])}

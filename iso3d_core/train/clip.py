@@ -27,14 +27,16 @@ from .vae import to_rgb
 MEAN = STD = [0.5, 0.5, 0.5]
 CONTEXT = 40
 VIEWS_EACH = 2
+SKETCHED = 2  # every so many of a batch's references are sketched: it costs as much as looking at all of them
 EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
+TOWER_SIZE = 128  # pixels a side that the image tower sees, whatever the references have: 4 x 4 places at its end
 SHADED = 0.8  # of a base color: what the target views, in their light, show of it on average
 
 
 def tiny_config(vocab_size: int) -> dict:
     return {
         "embed_dim": 256,
-        "vision_cfg": {"image_size": 64, "layers": [1, 1, 2, 1], "width": 16, "head_width": 64},
+        "vision_cfg": {"image_size": TOWER_SIZE, "layers": [1, 1, 2, 1], "width": 16, "head_width": 64},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 2},
     }
 
@@ -51,9 +53,10 @@ class ClipTraining(nn.Module):
     """Contrastive loss plus ``view_weight`` times the squared error of the sketches, and ``solid_weight`` and
     ``color_weight`` times how far their volumes are from the solids and from the colors of these.
 
-    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, 4, h, w],
-    "offset": (row, column), "solid": [B, z, y, x], "color": [B, 3, z, y, x], "colored": [B, z, y, x]}: other views of
-    the same objects, every so many pixels of them, their occupancy, their base colors and where these count.
+    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "sketched": [b] rows of these, "seen_from":
+    [b, K, 16], "seen": [b, K, 4, h, w], "offset": (row, column), "solid": [b, z, y, x], "color": [b, 3, z, y, x],
+    "colored": [b, z, y, x]}: other views of the same objects, every so many pixels of them, their occupancy, their base
+    colors and where these count.
     """
 
     clip: Any  # open_clip.CLIP
@@ -63,7 +66,8 @@ class ClipTraining(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = make_clip(config)
-        self.sketch = Sketch(config["embed_dim"])
+        self.sketch = Sketch(config["embed_dim"], refined=True)
+        self.image_size: int = config["vision_cfg"]["image_size"]
         self.view_weight, self.solid_weight, self.color_weight = view_weight, solid_weight, color_weight
 
     def networks(self) -> list[nn.Module]:
@@ -71,6 +75,8 @@ class ClipTraining(nn.Module):
 
     def embed(self, rgb: Tensor) -> Tensor:
         """[B, 3, S, S] in 0..1 -> [B, D] of length sqrt(D)."""
+        if rgb.shape[-1] != self.image_size:  # as `priors.clip.image_tensor` enlarges
+            rgb = F.interpolate(rgb, (self.image_size, self.image_size), mode="bicubic", align_corners=True)
         out = self.clip.visual((rgb - 0.5) / 0.5)
         return F.normalize(out.float(), dim=-1) * out.shape[-1] ** 0.5
 
@@ -84,7 +90,7 @@ class ClipTraining(nn.Module):
         label = torch.arange(len(logits), device=logits.device)
         contrast = (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
         every = SIDE // batch["seen"].shape[-1]
-        volume = self.sketch.volume(image[:, None])
+        volume = self.sketch.volume(image[batch["sketched"], None])
         shown = self.sketch.render(volume, batch["seen_from"], SIDE, every, batch["offset"])
         view, solid = F.mse_loss(shown, batch["seen"]), solid_loss(volume[:, 3] - SOLID_AT, batch["solid"])
         color = color_loss(volume[:, :3], SHADED * batch["color"], batch["colored"])
@@ -120,40 +126,40 @@ class ReferenceSet:
     """References, captions, other views and solids of a training set, drawn into batches for `ClipTraining`.
 
     thumbs : of the targets, uint8 [N, 12, 4, 32, 32]; every : of their pixels, in both directions, a batch holds
-    solids : as `occupancy.build` gives them
+    sketched : every so many references are sketched; solids : as `occupancy.build` gives them
     mirror : chance of a batch of mirrored objects, which are objects as good as the others
     """
 
     def __init__(
         self, views: ViewSet, thumbs: Tensor, solids: occupancy.Solids, tokenizer: WordTokenizer, every: int = EVERY,
-        mirror: float = 0.5,
+        sketched: int = SKETCHED, mirror: float = 0.5,
     ) -> None:  # fmt: skip
         self.views, self.thumbs, self.solids, self.tokenizer = views, thumbs, solids, tokenizer
-        self.every, self.mirror = every, mirror
+        self.every, self.sketched, self.mirror = every, sketched, mirror
 
     def batch(
         self, rng: np.random.Generator, items: np.ndarray, reference: np.ndarray, mirrored: bool = False
     ) -> Batch:
         """Reference number ``reference`` of each of ``items``, both [B], with VIEWS_EACH other views of each."""
         views, turn = self.views, -1 if mirrored else 1
-        target = rng.integers(TARGETS, size=(len(items), VIEWS_EACH))
-        rows = items[:, None]
-        cameras = relative_cameras(
-            turn * views.azimuth[rows, target],
-            views.elevation[rows, target],
-            turn * views.azimuth[items, TARGETS + reference][:, None],
-        )
         rgb = to_rgb(np.stack([views.references[i, j] for i, j in zip(items, reference, strict=True)]))
         words = [views.captions[i][j] for i, j in zip(items, reference, strict=True)]
+        sketched = np.arange(rng.integers(self.sketched), len(items), self.sketched)
+        items, reference = items[sketched], reference[sketched]
+        target = rng.integers(TARGETS, size=(len(items), VIEWS_EACH))
+        rows, facing = items[:, None], views.azimuth[items, TARGETS + reference]
+        cameras = relative_cameras(
+            turn * views.azimuth[rows, target], views.elevation[rows, target], turn * facing[:, None]
+        )
         seen = self.thumbs[rows, target]
         if mirrored:
             rgb, seen, words = rgb.flip(-1), seen.flip(-1), [other_side(text) for text in words]
         row, column = (int(x) for x in rng.integers(self.every, size=2))
-        facing = views.azimuth[items, TARGETS + reference]
         color, colored = occupancy.colors_seen_from(self.solids.colors[items], facing, mirrored)
         return {
             "rgb": rgb,
             "tokens": self.tokenizer(words),
+            "sketched": torch.from_numpy(sketched),
             "seen_from": unit_sphere_matrix(cameras).reshape(*target.shape, 16),
             "seen": seen[..., row :: self.every, column :: self.every].float() / 255,
             "offset": (row, column),

@@ -26,9 +26,11 @@ SINGLE_VIEW, DROPOUT = 0.3, 0.1
 # Not in the paper: groups of two orbits at once, so that the warm start can sample all its views together.
 TWO_ORBITS = 0.25
 
+FINER = 2  # pixels of a guess, in both directions, to one of the latents
+
 TINY: dict[str, Any] = {
     "sample_size": 16,
-    "in_channels": TINY_VAE["latent_channels"] + CHANNELS, "out_channels": TINY_VAE["latent_channels"],
+    "in_channels": TINY_VAE["latent_channels"] + CHANNELS * FINER**2, "out_channels": TINY_VAE["latent_channels"],
     "encoder_hid_dim": HARMONICS * 256, "encoder_hid_dim_type": "text_proj", "cross_attention_dim": 128,
     "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2, 3),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -54,7 +56,7 @@ def make_unet(config: dict[str, Any]) -> Any:
     unet: Any = UNet2DConditionModel(**config)
     fold_views(unet)
     if config["in_channels"] > config["out_channels"]:
-        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS).requires_grad_(False)
+        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS, refined=True).requires_grad_(False)
     return unet
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..priors.base import choose_arithmetic
 
@@ -175,17 +174,6 @@ def fast_autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(
         device.type, torch.bfloat16, enabled=choose_arithmetic(device.type, "auto")[1] == torch.bfloat16
     )
-
-
-def take_over(network: nn.Module, found: dict[str, Tensor]) -> None:
-    """Weights of the same name and shape; further input channels start without effect."""
-    own = network.state_dict()
-    for name, value in found.items():
-        if name in own and own[name].shape == value.shape:
-            own[name] = value.float()
-        elif name == "conv_in.weight" and own[name].shape[1] > value.shape[1]:
-            own[name] = F.pad(value.float(), (0, 0, 0, 0, 0, own[name].shape[1] - value.shape[1]))
-    network.load_state_dict(own)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -18,13 +18,15 @@ import torch
 from safetensors.torch import load_file
 
 from ..options import TrainOptions
+from ..priors.attention import HARMONICS
 from ..priors.clip import WordTokenizer, load_tokenizer
-from ..priors.sketch import SIDE
-from ..weights import find_bundle
+from ..priors.sketch import CHANNELS, SIDE
+from ..weights import Bundle, find_bundle
 from . import clip as clip_part
 from . import depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
-from .loop import TrainConfig, take_over
+from .loop import TrainConfig
+from .start import embedding_map, for_places, old_embeddings, started_from, take_over, through
 
 VAE = TrainConfig(1200, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
 CLIP = TrainConfig(
@@ -61,27 +63,29 @@ def run_vae(options: TrainOptions) -> None:
     report = vae.train_vae(views, over(VAE, options), folder, model)
     latents = {"targets": vae.encode_all(model, views.targets), "references": vae.encode_all(model, views.references)}
     report["scale"] = 1 / float(latents["targets"][:: max(1, len(views) // 500)].float().std())
-    _finish(folder, model.vae.state_dict(), report)
+    _finish(folder, model.vae.state_dict(), report, views)
     torch.save(latents, options.work / "latents.pt")
 
 
 def run_clip(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "clip"
     folder.mkdir(parents=True, exist_ok=True)
-    words = clip_part.vocabulary(views.captions)
+    words, bundle = clip_part.vocabulary(views.captions), start_of(options)
+    if bundle:  # the same words in the same order, or its text tower would read others
+        words = load_tokenizer(bundle.part("clip")).words
     (folder / "vocabulary.json").write_text(json.dumps({"context_length": clip_part.CONTEXT, "words": words}) + "\n")
     tokenizer = load_tokenizer(folder)
     solids = occupancy.build(options.work / "solids", range(views.first_seed, views.first_seed + len(views)))
     data = clip_part.ReferenceSet(views, load_thumbs(options.work, views), solids, tokenizer)
     model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
-    if options.start is not None:
-        bundle = find_bundle(options.start)
-        take_over(model.clip, load_file(bundle.part("clip") / "open_clip_model.safetensors"))
+    if bundle:
+        towers = load_file(bundle.part("clip") / "open_clip_model.safetensors")
+        take_over(model.clip, for_places(towers, clip_part.TOWER_SIZE // 32))
         if (bundle.folder / "sketch").is_dir():
             take_over(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
     torch.save(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
-    _finish(folder, model.state_dict(), {**report, **started_from(options, "clip")})
+    _finish(folder, model.state_dict(), {**report, **started_from(bundle, "clip")}, views)
 
 
 def run_views(options: TrainOptions) -> None:
@@ -89,18 +93,20 @@ def run_views(options: TrainOptions) -> None:
     latents = load_latents(options.work)
     embeddings = torch.load(options.work / "embeddings.pt", weights_only=True)
     data = diffusion.LatentSet(views, latents["targets"], latents["references"], embeddings)
-    unet, second = diffusion.make_unet(diffusion.TINY), options.stage == 2
+    unet, second, bundle = diffusion.make_unet(diffusion.TINY), options.stage == 2, start_of(options)
     if second:
         unet.load_state_dict(load_state(options.work / "views1"))
     else:
-        if options.start is not None:
-            found = load_file(find_bundle(options.start).part("multiview") / "diffusion_pytorch_model.safetensors")
-            take_over(unet, found)
+        if bundle:
+            found = load_file(bundle.part("multiview") / "diffusion_pytorch_model.safetensors")
+            matrix = map_from(bundle, views, embeddings)
+            take_over(unet, through(found, "encoder_hid_proj.weight", matrix, HARMONICS), finer=CHANNELS)
         unet.sketch.load_state_dict(load_sketch(options.work))
     model = diffusion.MultiViewTraining(unet, make_schedule(), explicit_attention=second)
     preset = diffusion.TINY_STAGE2 if second else diffusion.TINY_STAGE1
     report = diffusion.train_views(data, over(preset, options), folder, model)
-    _finish(folder, unet.state_dict(), report if second else {**report, **started_from(options, "views1", "views2")})
+    before = {} if second else started_from(bundle, "views1", "views2")
+    _finish(folder, unet.state_dict(), {**report, **before}, views)
 
 
 def run_depth(options: TrainOptions) -> None:
@@ -117,7 +123,7 @@ def run_depth(options: TrainOptions) -> None:
     # The text tower as it was trained with, should CLIP be trained again.
     torch.save(text.clip.state_dict(), folder / "text.pt")
     shutil.copy(options.work / "clip" / "vocabulary.json", folder)
-    _finish(folder, unet.state_dict(), report)
+    _finish(folder, unet.state_dict(), report, views)
 
 
 def run_zero123(options: TrainOptions) -> None:
@@ -127,13 +133,17 @@ def run_zero123(options: TrainOptions) -> None:
     scale = read_scale(options.work)
     data = zero123.PoseSet(views, latents["targets"], latents["references"], embeddings, scale)
     model = zero123.Zero123Training(zero123.TINY, embeddings.shape[-1], make_schedule())
-    if options.start is not None:
-        bundle = find_bundle(options.start)
+    bundle = start_of(options)
+    if bundle:
         take_over(model.unet, load_file(bundle.part("zero123") / "diffusion_pytorch_model.safetensors"))
-        take_over(model.projection, load_file(bundle.part("cc_projection") / "model.safetensors"))
+        found, matrix = (
+            load_file(bundle.part("cc_projection") / "model.safetensors"),
+            map_from(bundle, views, embeddings),
+        )
+        take_over(model.projection, through(found, "weight", matrix, 1))
     model.unet.sketch.load_state_dict(load_sketch(options.work))
     report = zero123.train_zero123(data, over(zero123.TINY_ZERO123, options), folder, model)
-    _finish(folder, model.state_dict(), {**report, **started_from(options, "zero123")})
+    _finish(folder, model.state_dict(), {**report, **started_from(bundle, "zero123")}, views)
 
 
 def run_bundle(options: TrainOptions) -> None:
@@ -142,13 +152,14 @@ def run_bundle(options: TrainOptions) -> None:
     write_bundle(options.work, options.out or options.work / "bundle")
 
 
-def started_from(options: TrainOptions, *parts: str) -> dict[str, Any]:
-    """For the provenance: steps of training that the weights had before, oldest first."""
-    if options.start is None:
-        return {}
-    before = find_bundle(options.start).info["provenance"]["training"]
-    older = [entry for part in parts for entry in before.get(part, {}).get("started_from", [])]
-    return {"started_from": [*older, {part: before[part]["steps"] for part in parts if part in before}]}
+def start_of(options: TrainOptions) -> Bundle | None:
+    return None if options.start is None else find_bundle(options.start)
+
+
+def map_from(bundle: Bundle, views: ViewSet, embeddings: torch.Tensor) -> torch.Tensor:
+    """The matrix that makes embeddings as the bundle's networks know them out of ``embeddings``, [N, R, D]."""
+    old = old_embeddings(bundle, views)
+    return embedding_map(old, embeddings[: len(old)].float())
 
 
 def load_towers(work: Path, tokenizer: WordTokenizer) -> clip_part.ClipTraining:
@@ -190,7 +201,8 @@ def read_scale(work: Path) -> float:
     return json.loads((work / "vae" / "report.json").read_text())["scale"]
 
 
-def _finish(folder: Path, weights: dict[str, torch.Tensor], report: dict[str, Any]) -> None:
+def _finish(folder: Path, weights: dict[str, torch.Tensor], report: dict[str, Any], views: ViewSet) -> None:
+    report = {**report, "objects": len(views)}
     torch.save(weights, folder / "final.pt")
     (folder / "report.json").write_text(json.dumps(report, indent=2))
     print(f"{folder.name}: " + ", ".join(f"{name} {value}" for name, value in report.items()))

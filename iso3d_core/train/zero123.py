@@ -47,7 +47,7 @@ class Zero123Training(nn.Module):
 
         self.unet = UNet2DConditionModel(**config)
         if config["in_channels"] > 2 * config["out_channels"]:
-            self.unet.sketch = Sketch(dim).requires_grad_(False)
+            self.unet.sketch = Sketch(dim, refined=True).requires_grad_(False)
         self.projection = nn.Linear(dim + 4, config["cross_attention_dim"])
         strengthen_pose(self.projection)
         self.scheduler: Any = DDIMScheduler(**schedule)

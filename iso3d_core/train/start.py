@@ -1,0 +1,88 @@
+"""Training that starts from a bundle's weights: what fits is taken over, and what does not quite is made to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..priors.clip import ClipImage
+from ..weights import Bundle
+from .data import ViewSet
+from .loop import fast_autocast
+from .vae import to_rgb
+
+
+def take_over(network: nn.Module, found: dict[str, Tensor], finer: int = 0) -> None:
+    """Weights of the same name and shape; further input channels start without effect.
+
+    finer : how many of the first layer's last input channels become four each, the pixels of one (pixel unshuffle)
+    """
+    own = network.state_dict()
+    for name, value in found.items():
+        if name == "conv_in.weight" and finer and own[name].shape[1] == value.shape[1] + 3 * finer:
+            coarse = value[:, -finer:].float()
+            value = torch.cat([value[:, :-finer].float(), coarse.repeat_interleave(4, dim=1) / 4], dim=1)
+        if name in own and own[name].shape == value.shape:
+            own[name] = value.float()
+        elif name == "conv_in.weight" and own[name].shape[1] > value.shape[1]:
+            own[name] = F.pad(value.float(), (0, 0, 0, 0, 0, own[name].shape[1] - value.shape[1]))
+    network.load_state_dict(own)
+
+
+def for_places(found: dict[str, Tensor], places: int) -> dict[str, Tensor]:
+    """Weights of an image tower whose attention pooling shall see ``places`` x ``places`` places: its positional
+    embedding [1 + h w, C], the mean's first, spread over them."""
+    name = "visual.attnpool.positional_embedding"
+    if name not in found:
+        return found
+    mean, grid = found[name].float().split([1, len(found[name]) - 1])
+    side = round(len(grid) ** 0.5)
+    spread = F.interpolate(grid.T.unflatten(1, (side, side))[None], (places, places), mode="bilinear")
+    return {**found, name: torch.cat([mean, spread[0].flatten(1).T])}
+
+
+@torch.no_grad()
+def old_embeddings(bundle: Bundle, views: ViewSet, objects: int = 2_000, batch: int = 250) -> Tensor:
+    """What the bundle's image tower says of the first objects' references: [objects, R, D]."""
+    tower, out = ClipImage.load(bundle.part("clip")), []
+    size, via = tower.settings["size"], tower.settings.get("via")
+    mean, std = (torch.tensor(tower.settings[name])[:, None, None] for name in ("mean", "std"))
+    with fast_autocast(torch.device("cpu")):
+        for first in range(0, min(objects, len(views)), batch):
+            images = np.asarray(views.references[first : min(first + batch, objects)])
+            rgb = to_rgb(images.reshape(-1, *images.shape[2:]))
+            if via is not None or rgb.shape[-1] != size:
+                rgb = F.interpolate(rgb, (size, size), mode="bicubic", align_corners=True)
+            out.append(tower((rgb - mean) / std).float().unflatten(0, images.shape[:2]))
+    return torch.cat(out)
+
+
+def embedding_map(old: Tensor, new: Tensor) -> Tensor:
+    """The matrix [D, D] that best makes old embeddings out of new ones, of the same images, both [..., D].
+
+    Least squares without a constant, so that the zeros of an unconditional guess stay zeros.
+    """
+    a, b = new.flatten(0, -2).double(), old.flatten(0, -2).double()
+    ridge = 1e-3 * len(a) * torch.eye(a.shape[-1], dtype=torch.double)
+    return torch.linalg.solve(a.T @ a + ridge, a.T @ b).T.float()
+
+
+def through(found: dict[str, Tensor], name: str, matrix: Tensor, blocks: int) -> dict[str, Tensor]:
+    """Weights whose linear layer ``name`` reads, in each of its first ``blocks`` blocks of D inputs, what ``matrix``
+    [D, D] makes of the block."""
+    weight, width = found[name].float(), len(matrix) * blocks
+    read = weight[:, :width].unflatten(1, (blocks, len(matrix))) @ matrix
+    return {**found, name: torch.cat([read.flatten(1), weight[:, width:]], dim=1)}
+
+
+def started_from(bundle: Bundle | None, *parts: str) -> dict[str, Any]:
+    """For the provenance: steps of training that the weights had before, oldest first."""
+    if bundle is None:
+        return {}
+    before = bundle.info["provenance"]["training"]
+    older = [entry for part in parts for entry in before.get(part, {}).get("started_from", [])]
+    return {"started_from": [*older, {part: before[part]["steps"] for part in parts if part in before}]}

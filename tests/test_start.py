@@ -1,0 +1,105 @@
+"""Training that starts from a bundle: weights that do not quite fit are made to."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
+from iso3d_core.priors.attention import HARMONICS, steer
+from iso3d_core.priors.clip import ClipImage
+from iso3d_core.train.start import embedding_map, for_places, old_embeddings, take_over, through
+from iso3d_core.types import Reference
+from iso3d_core.weights import find_bundle
+
+UNET = {
+    "sample_size": 4, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 12,
+    "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": (1, 2),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "class_embed_type": "projection", "projection_class_embeddings_input_dim": 16, "use_linear_projection": True,
+}  # fmt: skip
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_positional_embedding_is_spread_over_more_places():
+    name = "visual.attnpool.positional_embedding"
+    grid = torch.tensor([[0.0, 0.0], [0.0, 8.0], [8.0, 0.0], [8.0, 8.0]])  # (row, column) of 2 x 2 places
+    found = for_places({name: torch.cat([torch.tensor([[5.0, 6.0]]), grid]), "other": grid}, 4)
+    assert found[name].shape == (17, 2)
+    assert found[name][0].tolist() == [5.0, 6.0]
+    spread = found[name][1:].reshape(4, 4, 2)
+    assert spread[:, 0, 0].tolist() == spread[0, :, 1].tolist() == [0.0, 2.0, 6.0, 8.0]
+    assert found["other"] is grid
+    assert for_places({"other": grid}, 4) == {"other": grid}
+
+
+def test_weights_of_another_unet_are_taken_over_without_effect_of_new_channels():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    small, large = UNet2DConditionModel(**UNET), UNet2DConditionModel(**{**UNET, "in_channels": 8})
+    take_over(large, small.state_dict())
+    z, t, context = random(2, 4, 4, 4), torch.tensor([3, 900]), random(2, 1, 12, seed=1)
+    labels = random(2, 16, seed=2)
+    with torch.no_grad():
+        expected = small(z, t, context, class_labels=labels).sample
+        found = large(torch.cat([z, random(2, 4, 4, 4, seed=3)], dim=1), t, context, class_labels=labels).sample
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_guess_of_more_pixels_is_taken_over_as_the_coarse_one():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    coarse = UNet2DConditionModel(**{**UNET, "in_channels": 8})
+    fine = UNet2DConditionModel(**{**UNET, "in_channels": 20})
+    take_over(fine, coarse.state_dict(), finer=4)
+    z, t, context, labels = random(2, 4, 4, 4), torch.tensor([3, 900]), random(2, 1, 12), random(2, 16)
+    guess = random(2, 4, 8, 8, seed=3)
+    with torch.no_grad():
+        mean = torch.cat([z, F.avg_pool2d(guess, 2)], dim=1)
+        pixels = torch.cat([z, F.pixel_unshuffle(guess, 2)], dim=1)
+        expected = coarse(mean, t, context, class_labels=labels).sample
+        torch.testing.assert_close(fine(pixels, t, context, class_labels=labels).sample, expected)
+
+
+def test_a_linear_map_of_embeddings_is_found():
+    matrix, new = random(6, 6), random(50, 4, 6, seed=1)
+    torch.testing.assert_close(embedding_map(new @ matrix.T, new), matrix, atol=0.02, rtol=0.02)
+
+
+def test_a_network_reads_new_embeddings_as_if_they_were_the_old_ones():
+    matrix, cameras = random(6, 6), unit_sphere_matrix(orbit(even_azimuths(5, 10.0), 20.0))
+    old, new = nn.Linear(HARMONICS * 6, 8), nn.Linear(HARMONICS * 6, 8)
+    new.load_state_dict(through(old.state_dict(), "weight", matrix, HARMONICS))
+    embedding = random(5, 1, 6, seed=1)
+    torch.testing.assert_close(new(steer(embedding, cameras)), old(steer(embedding @ matrix.T, cameras)))
+    # The pose beside the embedding stays as it is.
+    old, new, pose = nn.Linear(10, 8), nn.Linear(10, 8), random(5, 4, seed=2)
+    new.load_state_dict(through(old.state_dict(), "weight", matrix, 1))
+    embedding = embedding[:, 0]
+    expected = old(torch.cat([embedding @ matrix.T, pose], dim=1))
+    torch.testing.assert_close(new(torch.cat([embedding, pose], dim=1)), expected)
+
+
+class Views:
+    def __init__(self, references):
+        self.references = references
+
+    def __len__(self):
+        return len(self.references)
+
+
+def test_a_bundle_s_embeddings_of_training_references_are_those_of_a_user_s():
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64, 3), dtype=np.uint8)
+    bundle = find_bundle("tiny")
+    found = old_embeddings(bundle, Views(images), batch=2)
+    assert found.shape == (3, 2, 256)
+    tower = ClipImage.load(bundle.part("clip"))
+    for i, j in ((0, 0), (2, 1)):
+        rgba = np.concatenate([images[i, j], np.full((64, 64, 1), 255, np.uint8)], axis=-1)
+        reference = Reference(torch.from_numpy(rgba).permute(2, 0, 1) / 255)
+        torch.testing.assert_close(found[i, j], tower.embed(reference)[0, 0], atol=1e-3, rtol=1e-3)
