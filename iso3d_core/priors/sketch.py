@@ -53,10 +53,8 @@ class Sketch(nn.Module):
         self.first = nn.Sequential(nn.Linear(dim, rank), nn.SiLU(), nn.Linear(rank, widths[0] * 16))
         channels = (*widths, CHANNELS * SIDE)
         self.larger = nn.ModuleList(_layer(a, b) for a, b in pairwise(channels))
-        self.refine = nn.ModuleList(_layer(widths[-1], widths[-1]) for _ in range(2 if refined else 0))
-        for layer in self.refine:
-            nn.init.zeros_(layer[-1].weight)
-            nn.init.zeros_(layer[-1].bias)
+        refine = [_layer(widths[-1], widths[-1], without_effect=True) for _ in range(2 if refined else 0)]
+        self.refine = nn.ModuleList(refine)
 
     @staticmethod
     def load(folder: Path) -> Sketch:
@@ -114,8 +112,12 @@ class Sketch(nn.Module):
         return out.reshape(b, CHANNELS, v, size // every, size // every).transpose(1, 2)
 
 
-def _layer(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.GroupNorm(8, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+def _layer(inputs: int, outputs: int, without_effect: bool = False) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    if without_effect:
+        nn.init.zeros_(convolution.weight)
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return nn.Sequential(nn.GroupNorm(8, inputs), nn.SiLU(), convolution)
 
 
 def _doubled(x: Tensor) -> Tensor:
