@@ -26,8 +26,8 @@ from iso3d_core.pipeline import configure, generate
 from iso3d_core.priors.depth import DepthPrior, nearness
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.render.surface import Surface
-from iso3d_core.train.evaluate import reference_of
-from iso3d_core.train.world import held_out
+from iso3d_core.train.evaluate import reference_light, reference_of
+from iso3d_core.train.world import Light, held_out
 from iso3d_core.types import Mesh, Reference
 
 SIZE, STEPS, ELEVATION = 64, 20, 15.0  # STEPS of the inversion's claim; RGNV takes the bundle's own
@@ -143,13 +143,13 @@ def speed(prior: DepthPrior, obj) -> None:
 
 def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: str) -> None:
     """RGSD against SDS of the same prior, from the same coarse mesh, over eight views: CLIP similarity and contextual
-    distance to the reference, PSNR and SSIM to the true views."""
+    distance to the reference, PSNR and SSIM to the true views in the bundle's light, and in the reference's."""
     found: dict[tuple, list[float]] = defaultdict(list)
     azimuths = even_azimuths(8)
     for obj in objects:
         reference = reference_of(obj)
         cameras = look(prior, azimuths, ELEVATION)
-        truth, _, _ = true_views(obj, cameras)
+        truths = {"": true_views(obj, cameras)[0], " in its light": true_views(obj, cameras, reference_light(obj))[0]}
         target = views.embed(reference).flatten()
         coarse = generate(reference, configure("fast", bundle), prior=views)
         meshes = {"coarse": coarse}
@@ -158,8 +158,9 @@ def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: 
         for name, mesh in meshes.items():
             seen = Surface(fit_to(mesh, obj)).see(cameras, SIZE)
             images = seen.image(seen.color, bundle_light(prior, cameras))
-            found[name, "psnr"].append(psnr(images, truth))
-            found[name, "ssim"].append(ssim(images, truth))
+            for light, truth in truths.items():
+                found[name, "psnr" + light].append(psnr(images, truth))
+                found[name, "ssim" + light].append(ssim(images, truth))
             rgba = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
             similar = [F.cosine_similarity(views.embed(Reference(x)).flatten(), target, dim=0) for x in rgba]
             found[name, "clip"].append(float(torch.stack(similar).mean()))
@@ -168,7 +169,7 @@ def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: 
         print("  ", obj.kind, {f"{a} {b}": round(v[-1], 3) for (a, b), v in found.items()}, file=sys.stderr, flush=True)
     print(f"\n## Refining the same coarse mesh, {len(objects)} objects, eight views\n")
     print("| | coarse | SDS | RGSD | RGSD - SDS | 95 % |\n|---|---|---|---|---|---|")
-    for name in ("clip", "contextual", "psnr", "ssim"):
+    for name in ("clip", "contextual", "psnr", "ssim", "psnr in its light", "ssim in its light"):
         print(row(f"{name} | {np.mean(found['coarse', name]):.3f}", found["sds", name], found["rgsd", name]))
 
 
@@ -187,9 +188,9 @@ def timed(work) -> float:
     return time.perf_counter() - started
 
 
-def true_views(obj, cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+def true_views(obj, cameras: Cameras, light: Light = Light()) -> tuple[Tensor, Tensor, Tensor]:
     """rgb on white [V, 3, S, S], mask and nearness [V, 1, S, S]."""
-    rgba = torch.from_numpy(obj.render_rgba(cameras, SIZE)).permute(0, 3, 1, 2).float()
+    rgba = torch.from_numpy(obj.render_rgba(cameras, SIZE, light)).permute(0, 3, 1, 2).float()
     seen = obj.render(cameras, SIZE, antialias=1)
     distance, hit = (torch.from_numpy(x).float()[:, None] for x in (seen.depth, seen.rgba[..., 3]))
     return rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:], rgba[:, 3:], nearness(distance, hit)

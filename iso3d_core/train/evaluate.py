@@ -58,10 +58,14 @@ def evaluate(
 
 def reference_of(obj: WorldObject, size: int = 256) -> Reference:
     """The object's reference image, under a light of its own, as a user's image with alpha would arrive."""
-    rng = np.random.default_rng([obj.seed, 6])
-    light = Light(rng.uniform(0.5, 0.9), tuple(rng.normal(0, 1, 3) + (0, 0, 1.0)))
-    rgba = obj.render_rgba(reference_camera(obj.seed)[1], size, light)[0]
+    rgba = obj.render_rgba(reference_camera(obj.seed)[1], size, reference_light(obj))[0]
     return Reference(torch.from_numpy(center_crop(rgba, size, MARGIN)).permute(2, 0, 1), obj.kind)
+
+
+def reference_light(obj: WorldObject) -> Light:
+    """That of `reference_of`; its offset is from the camera, so other views have the like of it."""
+    rng = np.random.default_rng([obj.seed, 6])
+    return Light(rng.uniform(0.5, 0.9), tuple(rng.normal(0, 1, 3) + (0, 0, 1.0)))
 
 
 def score(obj: WorldObject, make_mesh: Callable[[Reference], Mesh], prior: MultiViewPrior) -> Score:
