@@ -44,6 +44,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
         reports["zero123"] = read_report(work / "zero123")
         write_zero123(work, part)
     validation = validate(work)
+    objects = max([len(views), *(report.get("objects", 0) for report in reports.values())])
     light = Light()
     info = {
         "name": name, "family": "tiny", "format": FORMAT, "license": license_name,
@@ -58,7 +59,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
         "provenance": {
             "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, depth, zero123, "
             "bundle",
-            "objects": len(views), "seeds": [0, len(views)], "held_out_from_seed": HELD_OUT_SEED,
+            "objects": objects, "seeds": [0, objects], "held_out_from_seed": HELD_OUT_SEED,
             "training": reports, "validation": validation,
         },
     }  # fmt: skip
@@ -85,7 +86,7 @@ def write_misfit_limit(bundle: Path, views: ViewSet, objects: int = 512) -> None
     os.replace(path.with_suffix(".part"), path)
 
 
-def read_report(folder: Path) -> dict[str, float]:
+def read_report(folder: Path) -> dict[str, Any]:
     """Final losses, hours, and the settings of one training."""
     settings = json.loads((folder / "config.json").read_text())
     report = json.loads((folder / "report.json").read_text())
