@@ -136,11 +136,8 @@ def run_zero123(options: TrainOptions) -> None:
     bundle = start_of(options)
     if bundle:
         take_over(model.unet, load_file(bundle.part("zero123") / "diffusion_pytorch_model.safetensors"))
-        found, matrix = (
-            load_file(bundle.part("cc_projection") / "model.safetensors"),
-            map_from(bundle, views, embeddings),
-        )
-        take_over(model.projection, through(found, "weight", matrix, 1))
+        found = load_file(bundle.part("cc_projection") / "model.safetensors")
+        take_over(model.projection, through(found, "weight", map_from(bundle, views, embeddings), 1))
     model.unet.sketch.load_state_dict(load_sketch(options.work))
     report = zero123.train_zero123(data, over(zero123.TINY_ZERO123, options), folder, model)
     _finish(folder, model.state_dict(), {**report, **started_from(bundle, "zero123")}, views)
