@@ -32,6 +32,7 @@ from iso3d_core.train.evaluate import reference_of
 from iso3d_core.train.world import Light, held_out, reference_camera
 
 METHODS, SIDES, SIZE = ("isotropic3d", "zero123"), 8, 128
+STAGE1 = "stage 1 only"
 
 
 def main() -> None:
@@ -48,10 +49,11 @@ def main() -> None:
     cameras = orbit(even_azimuths(SIDES), 15.0)
     found: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     zero123 = Zero123Prior.load(given.bundle) if given.views else None
-    methods, stage1 = METHODS, None
+    priors = {"isotropic3d": multiview}
     if given.stage1:
-        methods, stage1 = (*METHODS, "stage 1 only"), MultiViewPrior.load(given.bundle)
-        stage1.unet.load_state_dict(torch.load(given.stage1, weights_only=True))
+        priors[STAGE1] = MultiViewPrior.load(given.bundle)
+        priors[STAGE1].unet.load_state_dict(torch.load(given.stage1, weights_only=True))
+    methods = dict.fromkeys((*METHODS, *priors))
     for obj in held_out(given.objects):
         reference = reference_of(obj)
         # A mesh has its base color, a prior's views the light of its training.
@@ -66,8 +68,7 @@ def main() -> None:
             elif method == "zero123":
                 seen = zero123.sample(zero123.see(reference, reference_camera(obj.seed)[0]), cameras).cpu()
             else:
-                prior = stage1 if stage1 and method == "stage 1 only" else multiview
-                seen = prior.sample(prior.embed(reference), cameras).cpu()
+                seen = priors[method].sample(multiview.embed(reference), cameras).cpu()
             found[method, "PSNR"].append(np.array([psnr(a[None], b[None]) for a, b in zip(seen, truth, strict=True)]))
             found[method, "CLIP"].append((pair.embed_images(seen) @ image).numpy())
         print(obj.kind, file=sys.stderr, flush=True)
@@ -80,10 +81,8 @@ def main() -> None:
             sides = np.mean(found[method, measure], axis=0)
             cells = " | ".join(f"{value:.3f}" for value in sides)
             print(f"| {method} | {cells} | {sides.mean():.3f} | {sides.std():.3f} |")
-        if stage1:
-            gain = np.array(found["isotropic3d", measure]).mean(axis=1) - np.array(found[methods[-1], measure]).mean(
-                axis=1
-            )
+        if given.stage1:
+            gain = np.mean(np.subtract(found["isotropic3d", measure], found[STAGE1, measure]), axis=1)
             width = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5
             print(f"\nStage 2 against stage 1 only, paired: {gain.mean():+.4f} +- {width:.4f}")
 

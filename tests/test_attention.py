@@ -2,18 +2,12 @@ import copy
 
 import pytest
 import torch
+from small import UNET as CONFIG
 from torch import nn
 
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.priors.attention import FoldViews, fold_views, predict, with_views
 from iso3d_core.train.diffusion import DROPOUT, SCHEDULE, MultiViewTraining, with_reference
-
-CONFIG = {
-    "sample_size": 4, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 12,
-    "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": (1, 2),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    "class_embed_type": "projection", "projection_class_embeddings_input_dim": 16, "use_linear_projection": True,
-}  # fmt: skip
 
 
 def random(*shape, seed=0):

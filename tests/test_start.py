@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from small import UNET
 from torch import nn
 from torch.nn import functional as F
 
@@ -11,13 +12,6 @@ from iso3d_core.priors.clip import ClipImage
 from iso3d_core.train.start import embedding_map, for_places, old_embeddings, take_over, through
 from iso3d_core.types import Reference
 from iso3d_core.weights import find_bundle
-
-UNET = {
-    "sample_size": 4, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 12,
-    "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": (1, 2),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    "class_embed_type": "projection", "projection_class_embeddings_input_dim": 16, "use_linear_projection": True,
-}  # fmt: skip
 
 
 def random(*shape, seed=0):

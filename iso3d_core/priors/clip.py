@@ -48,12 +48,16 @@ class WordTokenizer:
 def image_tensor(
     reference: Reference, size: int, mean: list[float], std: list[float], via: int | None = None
 ) -> Tensor:
-    """The reference as the image tower wants it: [1, 3, size, size], on white, normalised.
+    """The reference as the image tower wants it: [1, 3, size, size], on white; otherwise as `tower_input`."""
+    return tower_input(reference.on_white()[None].float(), size, mean, std, via)
+
+
+def tower_input(rgb: Tensor, size: int, mean: list[float], std: list[float], via: int | None = None) -> Tensor:
+    """Images [B, 3, H, W] in [0, 1] -> [B, 3, size, size], normalised.
 
     via : None resizes straight to ``size`` by area; 256 is the official Isotropic3D path: 256 by area, then
         ``size`` by bicubic interpolation with aligned corners.
     """
-    rgb = reference.on_white()[None].float()
     if via is None:
         rgb = F.interpolate(rgb, (size, size), mode="area")
     else:

@@ -42,7 +42,7 @@ class Sketch(nn.Module):
         widths: Sequence[int] = (128, 96, 64),
         fov_y_deg: float = 35.0,
         distance: float = 3.4,
-        refined: bool = False,
+        refined: bool = True,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -60,7 +60,8 @@ class Sketch(nn.Module):
     def load(folder: Path) -> Sketch:
         from safetensors.torch import load_file
 
-        sketch = Sketch(**json.loads((folder / "config.json").read_text()))
+        # Bundles from before the further layers do not say that they have none.
+        sketch = Sketch(**{"refined": False, **json.loads((folder / "config.json").read_text())})
         sketch.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
         return sketch
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cameras import unit_sphere_matrix
-from ..priors.clip import WordTokenizer, make_clip
+from ..priors.clip import WordTokenizer, make_clip, tower_input
 from ..priors.sketch import SIDE, SOLID_AT, Sketch, thumbnails
 from . import occupancy
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
@@ -66,7 +66,7 @@ class ClipTraining(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = make_clip(config)
-        self.sketch = Sketch(config["embed_dim"], refined=True)
+        self.sketch = Sketch(config["embed_dim"])
         self.image_size: int = config["vision_cfg"]["image_size"]
         self.view_weight, self.solid_weight, self.color_weight = view_weight, solid_weight, color_weight
 
@@ -75,9 +75,7 @@ class ClipTraining(nn.Module):
 
     def embed(self, rgb: Tensor) -> Tensor:
         """[B, 3, S, S] in 0..1 -> [B, D] of length sqrt(D)."""
-        if rgb.shape[-1] != self.image_size:  # as `priors.clip.image_tensor` enlarges
-            rgb = F.interpolate(rgb, (self.image_size, self.image_size), mode="bicubic", align_corners=True)
-        out = self.clip.visual((rgb - 0.5) / 0.5)
+        out = self.clip.visual(tower_input(rgb, self.image_size, MEAN, STD, via=rgb.shape[-1]))
         return F.normalize(out.float(), dim=-1) * out.shape[-1] ** 0.5
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ def make_unet(config: dict[str, Any]) -> Any:
     unet: Any = UNet2DConditionModel(**config)
     fold_views(unet)
     if config["in_channels"] > config["out_channels"]:
-        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS, refined=True).requires_grad_(False)
+        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS).requires_grad_(False)
     return unet
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..priors.clip import ClipImage
+from ..priors.clip import ClipImage, tower_input
 from ..weights import Bundle
 from .data import ViewSet
 from .loop import fast_autocast
@@ -49,15 +49,12 @@ def for_places(found: dict[str, Tensor], places: int) -> dict[str, Tensor]:
 def old_embeddings(bundle: Bundle, views: ViewSet, objects: int = 2_000, batch: int = 250) -> Tensor:
     """What the bundle's image tower says of the first objects' references: [objects, R, D]."""
     tower, out = ClipImage.load(bundle.part("clip")), []
-    size, via = tower.settings["size"], tower.settings.get("via")
-    mean, std = (torch.tensor(tower.settings[name])[:, None, None] for name in ("mean", "std"))
+    settings: dict[str, Any] = {name: tower.settings.get(name) for name in ("size", "mean", "std", "via")}
     with fast_autocast(torch.device("cpu")):
         for first in range(0, min(objects, len(views)), batch):
             images = np.asarray(views.references[first : min(first + batch, objects)])
             rgb = to_rgb(images.reshape(-1, *images.shape[2:]))
-            if via is not None or rgb.shape[-1] != size:
-                rgb = F.interpolate(rgb, (size, size), mode="bicubic", align_corners=True)
-            out.append(tower((rgb - mean) / std).float().unflatten(0, images.shape[:2]))
+            out.append(tower(tower_input(rgb, **settings)).float().unflatten(0, images.shape[:2]))
     return torch.cat(out)
 
 

@@ -15,11 +15,11 @@ from ..priors.attention import guess_views
 from ..priors.sketch import CHANNELS, Sketch
 from ..priors.zero123 import project_pose, relative_pose
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
+from .diffusion import FINER
 from .loop import Batch, TrainConfig, train
 from .vae import TINY as TINY_VAE
 
 DROPOUT = 0.1
-FINER = 2  # pixels of a guess, in both directions, to one of the latents
 
 TINY: dict[str, Any] = {
     "sample_size": 16,
@@ -47,7 +47,7 @@ class Zero123Training(nn.Module):
 
         self.unet = UNet2DConditionModel(**config)
         if config["in_channels"] > 2 * config["out_channels"]:
-            self.unet.sketch = Sketch(dim, refined=True).requires_grad_(False)
+            self.unet.sketch = Sketch(dim).requires_grad_(False)
         self.projection = nn.Linear(dim + 4, config["cross_attention_dim"])
         strengthen_pose(self.projection)
         self.scheduler: Any = DDIMScheduler(**schedule)
