@@ -45,8 +45,9 @@ _TINY = GenerateConfig(
         guidance_scale=1.5, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
     ),
     guided=GuidedConfig(
-        steps=120, boundary=(0.15, 0.7), judge_every=4, t_3d=(0.1, 0.6), guidance_3d=3.0, guidance_2d=5.0,
-        mesh_steps=40, mesh_grid=48, mesh_resolution=128,
+        steps=120, boundary=(0.15, 0.7), judge_every=4, t_3d=(0.1, 0.6), guidance_3d=3.0,
+        t_2d=(0.02, 0.2), guidance_2d=5.0,  # the small 2D prior knows less of an object than it would undo
+        mesh_t_2d=(0.02, 0.2), mesh_steps=40, mesh_grid=64, mesh_resolution=128,
     ),
     mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
 )  # fmt: skip
