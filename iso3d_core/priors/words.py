@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from .base import cannot_load
 from .clip import ClipImage, any_tokenizer, load_shards, make_clip
 
 DIRECTIONS = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
-BEAMS = 12  # beginnings of a description that are tried
-ELEVATIONS = (-10.0, 2.0, 15.0, 32.0)  # one for each of `elevation_name`'s
+ROUNDS = 2  # of choosing the color of one part after another
+LOOKED_FROM = 15.0  # degrees above the horizon, where it is not known: most images are
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "grey", "black")
 # For towers that know the world, not one of ours: everyday things.
 NOUNS = (
@@ -75,17 +76,24 @@ class ClipPair(nn.Module):
     """Both towers of a CLIP: unit embeddings of images and texts, to compare them.
 
     words : of `describe`: {"kinds": {kind: [parts]}, "colors": [...]}, or None for towers that know the world
+    probe : of the kind and the direction, from the image's embedding: {"basis": [R, D], "weight": [K, 8, R], "bias":
+        [K, 8]}, kinds and DIRECTIONS in their order; None leaves both to the texts
     """
 
-    def __init__(self, image: ClipImage, clip: Any, tokenizer: Any, words: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, image: ClipImage, clip: Any, tokenizer: Any, words: dict[str, Any] | None = None,
+        probe: dict[str, Tensor] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.image, self.clip, self.tokenizer, self.words = image, clip, tokenizer, words
+        self.image, self.clip, self.tokenizer, self.words, self.probe = image, clip, tokenizer, words, probe
         self.requires_grad_(False).eval()
 
     @staticmethod
     def load(bundle: str | Path | Bundle = "tiny") -> ClipPair:
         """The towers of a bundle. Where its part `clip` is an image tower alone, the text tower of the bundle sd-text
         is taken: Isotropic3D's is its other half. Raises InputError where there is none."""
+        from safetensors.torch import load_file
+
         if not isinstance(bundle, Bundle):
             bundle = find_bundle(bundle)
         folder = bundle.part("clip")
@@ -101,7 +109,8 @@ class ClipPair(nn.Module):
             clip.load_state_dict({"logit_scale": own["logit_scale"], **found})
             words = json.loads((folder / "words.json").read_text()) if (folder / "words.json").exists() else None
             tokenizer = any_tokenizer(folder)
-            return ClipPair(ClipImage.load(bundle.part("clip")), clip, tokenizer, words)
+            probe = load_file(folder / "probe.safetensors") if (folder / "probe.safetensors").exists() else None
+            return ClipPair(ClipImage.load(bundle.part("clip")), clip, tokenizer, words, probe)
         except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
             raise cannot_load(bundle, error) from error
 
@@ -128,30 +137,45 @@ class ClipPair(nn.Module):
     def describe(self, reference: Reference) -> Description:
         """Words for a reference: its kind, the color of each of its parts, the direction it is seen from.
 
-        Zero-shot classification (Radford et al. 2021, section 3.1), part by part; several beginnings are tried, since
-        captions are known whole, and the whole text that is most like the image counts.
+        Radford et al. 2021: kind and direction by a linear probe of the image's embedding (section 3.2) where the
+        bundle has one, all else by zero-shot classification (section 3.1): the text that is most like the image.
         """
         image = self.embed_images(reference.on_white()[None])[0]
 
-        def best(texts: list[str], count: int = 1) -> list[tuple[float, str]]:
-            likeness = self.embed_texts(texts) @ image
-            return [(float(value), texts[int(i)]) for value, i in zip(*likeness.topk(count), strict=True)]
+        def best(texts: Sequence[str]) -> int:
+            return int((self.embed_texts(list(texts)) @ image).argmax())
 
         if self.words is None:
-            kind = best([f"a photo of a {noun}" for noun in NOUNS])[0][1].removeprefix("a photo of a ")
-            color = best([f"a photo of a {color} {kind}" for color in COLORS])[0][1]
-            return Description(color.removeprefix("a photo of "))
-        kinds, colors = self.words["kinds"], self.words["colors"]
-        beginnings = best([f"a {kind} with {color} {kinds[kind][0]}" for kind in kinds for color in colors], BEAMS)
-        whole: list[tuple[float, Description]] = []
-        for _, text in beginnings:
-            for part in kinds[text.removeprefix("a ").split(" with ")[0]][1:]:
-                text = best([f"{text}, {color} {part}" for color in colors])[0][1]
-            found = Description(text, captions=True)
-            views = {found.seen_from(azimuth, e): azimuth for azimuth in range(0, 360, 45) for e in ELEVATIONS}
-            likeness, seen = best(list(views))[0]
-            whole.append((likeness, replace(found, front_deg=float(views[seen]))))
-        return max(whole, key=lambda entry: entry[0])[1]
+            kind = NOUNS[best([f"a photo of a {noun}" for noun in NOUNS])]
+            color = COLORS[best([f"a photo of a {color} {kind}" for color in COLORS])]
+            return Description(f"a {color} {kind}")
+        kind, front = self._kind_and_front(image, best)
+        found = Description("", front, captions=True)
+        parts, colors = self.words["kinds"][kind], self.words["colors"]
+
+        def painted(names: Sequence[str]) -> Description:
+            named = ", ".join(f"{color} {part}" for color, part in zip(names, parts, strict=True))
+            return replace(found, text=f"a {kind} with {named}")
+
+        # Captions are known whole: all parts start with one color, then each has its choice while the others stay.
+        first = best([painted([color] * len(parts)).seen_from(0, LOOKED_FROM) for color in colors])
+        chosen = [colors[first]] * len(parts)
+        for part in list(range(len(parts))) * ROUNDS:
+            options = [[*chosen[:part], color, *chosen[part + 1 :]] for color in colors]
+            chosen = options[best([painted(names).seen_from(0, LOOKED_FROM) for names in options])]
+        return painted(chosen)
+
+    def _kind_and_front(self, image: Tensor, best: Callable[[Sequence[str]], int]) -> tuple[str, float]:
+        """The kind of an embedding [D], and the azimuth in degrees that it is seen from."""
+        assert self.words is not None
+        kinds = list(self.words["kinds"])
+        if self.probe is not None:
+            basis, weight, bias = (self.probe[name].float() for name in ("basis", "weight", "bias"))
+            logits = weight @ (basis @ image.cpu()) + bias
+            number = int(logits.logsumexp(dim=1).argmax())
+            return kinds[number], 45.0 * int(logits[number].argmax())
+        kind = kinds[best([f"a {kind}" for kind in kinds])]
+        return kind, 45.0 * best([f"a {kind} seen from the {name}" for name in DIRECTIONS])
 
 
 def _other_half(bundle: Bundle) -> Path:

@@ -21,6 +21,7 @@ from ..weights import FORMAT, sha256
 from . import clip, depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
 from .draw import COLOR_NAMES
+from .probe import fit_probe, labels_of
 from .run import load_towers, make_schedule, read_scale
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
@@ -121,9 +122,13 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     shutil.copy(work / "clip" / "vocabulary.json", folder)
-    (folder / "words.json").write_text(json.dumps(known_words()) + "\n")
+    words = known_words()
+    (folder / "words.json").write_text(json.dumps(words) + "\n")
     embeddings = torch.load(work / "embeddings.pt", weights_only=True).float()
-    return write_familiar(F.normalize(embeddings.flatten(0, 1), dim=-1), folder)
+    directions = F.normalize(embeddings.flatten(0, 1), dim=-1)
+    kind, facing = (x.flatten() for x in labels_of(views.captions[: len(embeddings)], list(words["kinds"])))
+    _save(fit_probe(directions, kind, facing, len(words["kinds"])), folder / "probe.safetensors")
+    return write_familiar(directions, folder)
 
 
 def known_words(examples: int = 12) -> dict[str, Any]:
