@@ -27,6 +27,7 @@ import threading
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -238,9 +239,12 @@ def main(idle: float = 900.0) -> int:
         os._exit(3)
 
     threading.Thread(target=read, daemon=True).start()
-    worker.serve()
+    with suppress(OSError):  # nobody listens any more; a job's own errors are told, not raised
+        worker.serve()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[sys.argv.index("--idle") + 1]) if "--idle" in sys.argv else 900.0))
+    code = main(float(sys.argv[sys.argv.index("--idle") + 1]) if "--idle" in sys.argv else 900.0)
+    sys.stderr.flush()
+    os._exit(code)  # taking torch down takes a second, during which nobody would notice that the parent has gone

@@ -130,6 +130,17 @@ def test_it_ends_when_idle():
     client.process.stdout.close()
 
 
+@pytest.mark.parametrize("closed", ["input", "both"])
+def test_it_leaves_its_work_when_the_other_side_is_gone(client, tmp_path, closed):
+    client.send("generate", id="a", image=str(ROCKET), out=str(tmp_path / "out.glb"), preset="fast")
+    client.until("progress")
+    client.process.stdin.close()
+    if closed == "both":
+        client.process.stdout.close()
+    assert client.process.wait(10) in (0, 3)  # by itself, or by its reader where a step took more than a second
+    assert not list(tmp_path.iterdir())
+
+
 def test_it_dies_with_its_parent(tmp_path):
     parent = subprocess.Popen(
         [sys.executable, "-c",
