@@ -1,6 +1,6 @@
 """HiFi-123's claims on the embedded bundle: depth-conditioned inversion, RGNV at every azimuth, its reuse, RGSD.
 
-    python benchmarks/claims_hifi123.py [--inverted 60] [--objects 30] [--refined 30]
+    python benchmarks/claims_hifi123.py [--inverted 200] [--objects 30] [--refined 30]
 
 Held-out objects, compared in pairs: mean of each, mean difference and its 95 % interval.
 """
@@ -37,7 +37,7 @@ AZIMUTHS = (22.0, 45.0, 90.0, 135.0, 180.0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--inverted", type=int, default=60, help="objects of the first comparison")
+    parser.add_argument("--inverted", type=int, default=200, help="objects of the first comparison")
     parser.add_argument("--objects", type=int, default=30, help="objects of RGNV, and whether its reuse is timed")
     parser.add_argument("--refined", type=int, default=30, help="objects of the last comparison: a minute each")
     parser.add_argument("--first", type=int, default=0, help="of the refined objects, to share them among processes")
