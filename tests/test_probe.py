@@ -40,7 +40,7 @@ def test_a_direction_never_seen_is_unlikely_but_no_error(examples):
     logits = torch.einsum("kfr,nr->nkf", probe["weight"], x @ probe["basis"].T) + probe["bias"]
     assert logits.isfinite().all()
     found = logits.flatten(1).argmax(dim=1)
-    assert (found[~seen] != 1 * len(DIRECTIONS) + 2).float().mean() > 0.5
+    assert (found[~seen] != len(DIRECTIONS) + 2).float().mean() > 0.5
 
 
 def test_labels_are_what_the_captions_name():
