@@ -16,6 +16,7 @@ from iso3d_core.render.differentiable import (
     laplacian,
     normal_consistency,
     rasterise,
+    unique_pairs,
     vertex_normals,
 )
 from iso3d_core.render.raster import render_geometry
@@ -178,3 +179,12 @@ def test_regularisers_are_least_where_the_surface_is_smooth():
     mean = np.array([rough.vertices[n].mean(axis=0) for n in rough.vertex_neighbors])
     expected = np.square(mean - rough.vertices).sum(axis=1).mean()
     assert float(laplacian(points, faces)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_unique_pairs_are_the_unique_rows(count):
+    pairs = torch.randint(40, (count, 2), generator=torch.Generator().manual_seed(count))
+    found, inverse = unique_pairs(pairs)
+    expected, rows = torch.unique(pairs, dim=0, return_inverse=True) if count else (pairs, pairs[:, 0])
+    assert torch.equal(found, expected)
+    assert torch.equal(inverse, rows)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..render.differentiable import unique_pairs
+
 # The six tetrahedra around a cube's diagonal (Kuhn 1960): the same in each cube, so that neighbours share faces.
 # Corners are numbered x + 2 y + 4 z.
 KUHN = ((0, 1, 3, 7), (0, 3, 2, 7), (0, 2, 6, 7), (0, 6, 4, 7), (0, 4, 5, 7), (0, 5, 1, 7))
@@ -93,7 +95,7 @@ def marching_tetrahedra(points: Tensor, distances: Tensor, tets: Tensor) -> tupl
         triangle(one, (a, b), (a, c), (a, d)), triangle(three, (a, d), (b, d), (c, d)),
         triangle(two, (a, c), (a, d), (b, d)), triangle(two, (a, c), (b, d), (b, c)),
     ])  # fmt: skip
-    edges, faces = torch.unique(corners.reshape(-1, 2), dim=0, return_inverse=True)
+    edges, faces = unique_pairs(corners.reshape(-1, 2))
     p, q = edges.unbind(1)  # p inside, q outside
     # By index_select, whose gradient is added up in the same order every time.
     inner, outer = distances.index_select(0, p), distances.index_select(0, q)

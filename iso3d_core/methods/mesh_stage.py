@@ -43,9 +43,11 @@ class MeshWork(nn.Module):
         self.shape = DMTet.from_density(density, config.guided.mesh_grid, threshold).to(device)
         self.texture = TextureField(TEXTURE, config.seed).to(device)
 
-    def render(self, cameras: Cameras, size: int, shading: Shading | None = None) -> Rendering:
-        """V views on white, differentiable in shape and color."""
-        vertices, faces = self.shape.surface()
+    def render(
+        self, cameras: Cameras, size: int, shading: Shading | None = None, surface: tuple[Tensor, Tensor] | None = None
+    ) -> Rendering:
+        """V views on white, differentiable in shape and color; surface : of ``shape``, where it is known already."""
+        vertices, faces = surface or self.shape.surface()
         hits = rasterise(vertices, faces, cameras, size)
         color = self.texture(hits.points)
         if shading is not None:
@@ -117,16 +119,16 @@ def mesh_objective(
     seen = view.to(device)
 
     def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        vertices, faces = work.shape.surface()
+        surface = vertices, faces = work.shape.surface()
         smooth = guided.lambda_normal * normal_consistency(vertices, faces)
         smooth = smooth + guided.lambda_laplacian * laplacian(vertices, faces)
         if step % guided.reference_every == 0:
-            out = work.render(seen.camera, seen.rgb.shape[-1], fixed_shading(seen.camera, config.light))
+            out = work.render(seen.camera, seen.rgb.shape[-1], fixed_shading(seen.camera, config.light), surface)
             loss = reference_losses(out, seen, guided.reference, 1.0)
             return loss + smooth, {"reference": float(loss.detach()), "smooth": float(smooth.detach())}
         weight_3d, weight_2d = weights(guided.steps + step)
         cameras = random_views(view.camera, config, generator).to(device)
-        out = work.render(cameras, size, random_shading(cameras, config.light, 1.0, generator))
+        out = work.render(cameras, size, random_shading(cameras, config.light, 1.0, generator), surface)
         loss, values = prior_losses(
             ((guide_3d, weight_3d, guided.t_3d), (guide_2d, weight_2d, guided.mesh_t_2d)), out.rgb, cameras, generator
         )
