@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ..iso3d_core.types import InputError, Progress, stage_shares
 
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 TICKS, PREVIEW_SECONDS, PREVIEW_PIXELS = 1000, 1.0, 512
 
 
@@ -54,9 +56,20 @@ def _managed(name: str, load: Callable[[str, str], Any]) -> BundleValue:
     from comfy.model_patcher import ModelPatcher
 
     device = memory.get_torch_device()
-    with torch.inference_mode(False):
-        prior = load(name, str(device))
+    try:
+        with torch.inference_mode(False):
+            prior = load(name, str(device))
+    except ModuleNotFoundError as error:
+        raise InputError(missing(error)) from error
     return BundleValue(name, prior, ModelPatcher(Networks(prior), device, memory.unet_offload_device()))
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to do where ComfyUI's Python lacks a library."""
+    return (
+        f"ComfyUI's Python lacks {error.name}; install what the nodes need, then start ComfyUI again: "
+        f'"{sys.executable}" -m pip install -r "{REQUIREMENTS}"'
+    )
 
 
 def ready(bundle: BundleValue) -> Any:

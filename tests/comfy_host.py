@@ -29,9 +29,12 @@ def node(kind, **inputs):
 
 
 class Server:
-    """The pack lies in it under the name ``pack``; the example images are in its input folder."""
+    """The pack lies in it under the name ``pack``; the example images are in its input folder.
 
-    def __init__(self, folder, pack="renamed pack"):
+    without : a library that its Python is to lack
+    """
+
+    def __init__(self, folder, pack="renamed pack", without=None):
         if python() is None or not (COMFYUI / "main.py").exists():
             pytest.skip(f"no ComfyUI with a Python of its own at {COMFYUI}; set COMFYUI_DIR")
         with socket.socket() as free:
@@ -49,9 +52,13 @@ class Server:
         # No templates in front of the graph, no map and no figures over it.
         hidden = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
         settings.write_text(json.dumps(hidden))
+        environment = dict(os.environ)
+        if without:
+            (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules[{without!r}] = None\n")
+            environment["PYTHONPATH"] = str(folder)
         self.process = subprocess.Popen(
             [python(), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--base-directory",
-             folder], cwd=COMFYUI, stdout=self.log, stderr=subprocess.STDOUT,
+             folder], cwd=COMFYUI, stdout=self.log, stderr=subprocess.STDOUT, env=environment,
         )  # fmt: skip
 
     def ask(self, path, data=None):

@@ -224,3 +224,24 @@ def test_bad_graphs_name_the_input_and_write_nothing(server):
         with pytest.raises(urllib.error.HTTPError) as refused:
             server.queue(wrong)
         assert next(iter(change)) in json.dumps(json.loads(refused.value.read())["node_errors"])
+
+
+def test_a_python_without_the_requirements_is_told_the_command(tmp_path):
+    server = Server(tmp_path, without="open_clip")
+    try:
+        server.start()
+        message = server.error({
+            "bundle": node("Iso3DLoadBundle", bundle="tiny"),
+            "image": node("LoadImage", image="rocket.png"),
+            "embed": node("Iso3DClipImageEmbed", bundle=["bundle", 0], image=["image", 0], mask=["image", 1]),
+            "blend": node("Iso3DBlendEmbeddings", first=["embed", 0], second=["embed", 0], weight=0.5),
+            "sheet": node(
+                "Iso3DMultiViewSampler", bundle=["bundle", 0], embedding=["blend", 0], views=1, elevation=15.0,
+                start_azimuth=0.0, steps=1, guidance=1.0, seed=0,
+            ),
+            "save": node("SaveImage", images=["sheet", 0], filename_prefix="views"),
+        })  # fmt: skip
+    finally:
+        server.stop()
+    assert "ComfyUI's Python lacks open_clip" in message
+    assert re.search(r'-m pip install -r ".+requirements.txt"', message)
