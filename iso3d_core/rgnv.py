@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .priors.base import move, not_white
+from .priors.base import listening, move, not_white
 from .priors.depth import DepthCondition, DepthPrior
 from .priors.injection import KeysValues
 from .priors.photo_depth import estimate_depth
@@ -51,7 +52,7 @@ def invert(
 
     image : [V, 3, H, W] in [0, 1]; depth : [V, 1, H, W], as `DepthPrior.depth_map` takes it
     steps : of the whole schedule; until : invert only so many of them, None all
-    on_step : called with (step, steps) after each; it may raise to stop
+    on_step : called with (step, steps) after each, and again within a slow one; it may raise to stop
     Returns the latents at each noise level, [until + 1, V, C, h, w], index 0 those of the image.
     """
     return invert_latents(prior, prior.encode(image.to(prior.device)), prior.condition(depth), steps, until, on_step)
@@ -71,7 +72,8 @@ def invert_latents(
     states = [z.detach()]
     for i in range(steps if until is None else until):
         # The noise of the level that is being left, predicted as if of the next one: what denoising will undo.
-        noise = prior.predict_noise(states[-1], times[i + 1], condition, 1.0)
+        with listening(prior.unet, partial(on_step, i, steps) if on_step else None):
+            noise = prior.predict_noise(states[-1], times[i + 1], condition, 1.0)
         states.append(move(states[-1], noise, levels[i], levels[i + 1]))
         if on_step:
             on_step(i + 1, steps)
@@ -111,7 +113,8 @@ def denoise(
             if memory is not None and steps - i >= begin * steps / 50:
                 injection.remembered = _keys_values(prior, memory, i, times[i], len(condition.text))
                 injection.mode = "inject"
-            noise = prior.predict_noise(z, times[i], condition, guidance_scale)
+            with listening(prior.unet, partial(on_step, since - i, since - to) if on_step else None):
+                noise = prior.predict_noise(z, times[i], condition, guidance_scale)
             z = move(z, noise, levels[i], levels[i - 1])
             if on_step:
                 on_step(since - i + 1, since - to)

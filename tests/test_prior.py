@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
+from iso3d_core.priors import base
 from iso3d_core.priors.attention import FoldViews, fold_views, guess_views, predict
 from iso3d_core.priors.base import load_quick_vae, not_white
 from iso3d_core.priors.multiview import MultiViewPrior
@@ -157,6 +158,27 @@ def test_sampling_can_be_stopped(prior):
     with pytest.raises(Cancelled):
         prior.sample(random(1, 1, 12), CAMERAS, 4, on_step=on_step)
     assert seen == [1]
+
+
+def test_a_slow_step_can_be_stopped_before_its_end(prior, monkeypatch):
+    embedding, seen = random(1, 1, 12), []
+    quietly = prior.sample(embedding, CAMERAS, 2)
+    monkeypatch.setattr(base, "LISTEN_SECONDS", 0)
+    listened = prior.sample(embedding, CAMERAS, 2, on_step=lambda step, steps, z: seen.append((step, steps)))
+    assert torch.equal(listened, quietly)
+    assert seen == sorted(seen)
+    assert {step for step, _ in seen} == {0, 1, 2}
+    assert seen.count((0, 2)) > 10  # between the layers
+
+    def stop(step, steps, z):
+        seen.append((step, steps))
+        raise Cancelled
+
+    seen.clear()
+    with pytest.raises(Cancelled):
+        prior.sample(embedding, CAMERAS, 2, on_step=stop)
+    assert seen == [(0, 2)]
+    assert torch.equal(prior.sample(embedding, CAMERAS, 2), quietly)  # nobody listens any more
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])

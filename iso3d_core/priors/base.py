@@ -7,7 +7,10 @@ whatever the network was trained to predict.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -18,6 +21,7 @@ from ..types import InputError
 from ..weights import Bundle, models_folder
 
 LARGE_BYTES = 500_000_000
+LISTEN_SECONDS = 0.2
 
 
 class LatentPrior(nn.Module):
@@ -121,16 +125,40 @@ def ddim(
 ) -> Tensor:  # fmt: skip
     """Sample by DDIM (eta 0) from noise z [V, C, h, w]; predict : (z_t, t) -> noise.
 
-    on_step : called after each step with (step, steps, latents); it may raise to stop
+    on_step : called after each step with (step, steps, latents), and again with the same ones in a step that takes
+        long; it may raise to stop
     """
     times = prior.times(steps)
     for i in range(steps):
         abar = prior.alphas_cumprod[times[i]]
         after = prior.alphas_cumprod[times[i + 1]] if i + 1 < steps else torch.ones_like(abar)
-        z = move(z, predict(z, times[i]), abar, after)
+        with listening(prior.unet, partial(on_step, i, steps, z) if on_step else None):
+            noise = predict(z, times[i])
+        z = move(z, noise, abar, after)
         if on_step:
             on_step(i + 1, steps, z)
     return z
+
+
+@contextmanager
+def listening(network: nn.Module, ask: Callable[[], None] | None) -> Iterator[None]:
+    """Within, ``ask`` is called between the layers of the network's passes, every `LISTEN_SECONDS`: a pass over many
+    views takes seconds on a CPU, and whoever wants it stopped should not wait for its end."""
+    asked = time.monotonic()
+
+    def before_layer(_layer: nn.Module, _inputs: tuple) -> None:
+        nonlocal asked
+        if ask is not None and time.monotonic() - asked >= LISTEN_SECONDS:
+            ask()
+            asked = time.monotonic()
+
+    layers = [] if ask is None else [module for module in network.modules() if next(module.children(), None) is None]
+    hooks = [layer.register_forward_pre_hook(before_layer) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def move(z: Tensor, noise: Tensor, abar_from: Tensor, abar_to: Tensor) -> Tensor:
