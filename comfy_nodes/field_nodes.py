@@ -106,21 +106,21 @@ class SdsNerfOptimizer(io.ComfyNode):
                 raise InputError(f"reference: method {method} needs the image itself; connect it, or use isotropic3d")
             found = references(reference, reference_mask)[0]
             config = with_method(config, method, prompt.strip() or None)
-            config = replace(config, guided=replace(config.guided, mesh_steps=0))  # a field is what comes out
-            with torch.inference_mode(False), torch.enable_grad():
-                report = reporter(("views", "guided"), method)
-                scene = guides.optimise(found, config, prior, report)[0].scene
-            return io.NodeOutput(FieldValue(scene.cpu(), config), to_image(scene.preview(256)))
-        stages: tuple[str, ...] = ("optimise",)
+            guided = replace(config.guided, mesh_steps=0)  # a field is what comes out
+            guided = replace(guided, steps=steps or guided.steps, guidance_3d=guidance or guided.guidance_3d)
+            config = replace(config, guided=guided)
+        stages: tuple[str, ...] = ("optimise",) if method == "isotropic3d" else ("guided",)
         if config.warm_start and start is None:
-            stages = ("views", "warm start", "optimise") if views is None else ("warm start", "optimise")
+            stages = ("views", "warm start", *stages) if views is None else ("warm start", *stages)
         with torch.inference_mode(False), torch.enable_grad():
-            given = None
+            report, given = reporter(stages, method), None
+            before = None if start is None else start.scene
             if views is not None:
                 given = around(prior, views.clone(), view_masks, view_elevation, view_start_azimuth)
-            scene = optimise(
-                prior, embedding.clone(), config, reporter(stages), None, None if start is None else start.scene, given
-            )
+            if method == "isotropic3d":
+                scene = optimise(prior, embedding.clone(), config, report, None, before, given)
+            else:
+                scene = guides.optimise(found, config, prior, report, None, before, given)[0].scene
         return io.NodeOutput(FieldValue(scene.cpu(), config), to_image(scene.preview(256)))
 
 

@@ -121,6 +121,15 @@ def test_the_optimizer_has_methods_that_hold_on_to_the_image(server, method):
     assert f"reference: method {method} needs the image itself" in server.error(parts)
     parts["field"]["inputs"] |= {"reference": ["image", 0], "reference_mask": ["image", 1]}
     assert server.run(parts)["outputs"]["file"]["3d"]
+    sheet = node(
+        "Iso3DMultiViewSampler", bundle=["bundle", 0], embedding=["embed", 0], views=4, elevation=15.0,
+        start_azimuth=0.0, steps=2, guidance=1.0, seed=0,
+    )  # fmt: skip
+    given, field = {**parts, "sheet": sheet}, parts["field"]["inputs"]
+    given["field"] = node("Iso3DSdsNerfOptimizer", **{**field, "views": ["sheet", 0], "steps": 2})
+    given["again"] = node("Iso3DSdsNerfOptimizer", **{**field, "start": ["field", 0], "steps": 2})
+    given["mesh"]["inputs"]["field"] = ["again", 0]
+    assert server.run(given)["outputs"]["file"]["3d"]
 
 
 def test_views_and_blends(server):

@@ -3,6 +3,7 @@ view, and the optimisation with them."""
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 
@@ -37,12 +38,15 @@ def optimise(
     multiview: MultiViewPrior | None = None,
     on_progress: OnProgress | None = None,
     checkpoints: Checkpoints | None = None,
+    start: Scene | None = None,
+    given: tuple[Cameras, Tensor, Tensor] | None = None,
 ) -> tuple[Guided, MeshWork | None, str]:
     """A field after the reference by the method of ``config``, its surface from the mesh stage where the method has
     one, and the words for it that were used.
 
     multiview : the bundle's multi-view prior, where it has one: it says how the reference's camera stands, gives the
         warm start where the method wants it, and stands in for a missing Zero-1-to-3 prior
+    start, given : as of `isotropic3d.optimise`
     Raises InputError where the bundle lacks what the method needs.
     """
     embedding = None if multiview is None else multiview.embed(reference)
@@ -52,16 +56,29 @@ def optimise(
     words, similarity = describe(config, reference) if with_2d else (None, None)
     first = guide_3d(config, multiview, embedding, reference, elevation) if with_3d else None
     second = guide_2d(config, words) if words is not None else None
-    start = None
-    if config.warm_start is not None and first is not None and first.views is not None:
-        start = Scene(config.field, config.render, config.seed).to(first.prior.device)
-        given = together(first.views(config, on_progress), view)
-        isotropic3d.warm_start(start, given, config, on_progress, checkpoints)
-    done = consistent123.optimise(first, second, view, similarity, config, on_progress, checkpoints, start)
+    scene = copy.deepcopy(start) if start is not None else warm(first, view, config, on_progress, checkpoints, given)
+    done = consistent123.optimise(first, second, view, similarity, config, on_progress, checkpoints, scene)
     mesh = None
     if config.guided.mesh_steps:
         mesh = optimise_mesh(done.scene, first, second, view, config, done.boundary, on_progress, checkpoints)
     return done, mesh, words.text if words else ""
+
+
+def warm(
+    guide: Guide | None, view: ReferenceView, config: GenerateConfig, on_progress: OnProgress | None = None,
+    checkpoints: Checkpoints | None = None, given: tuple[Cameras, Tensor, Tensor] | None = None,
+) -> Scene | None:  # fmt: skip
+    """A scene fitted to the reference's view and those given, else those that the 3D prior samples; None where the
+    settings want no warm start, or there is nothing to fit to."""
+    if config.warm_start is None:
+        return None
+    if given is None and guide is not None and guide.views is not None:
+        given = guide.views(config, on_progress)
+    if given is None:
+        return None
+    scene = Scene(config.field, config.render, config.seed).to(given[1].device)
+    isotropic3d.warm_start(scene, together(given, view), config, on_progress, checkpoints)
+    return scene
 
 
 def together(given: tuple[Cameras, Tensor, Tensor], view: ReferenceView) -> tuple[Cameras, Tensor, Tensor]:
