@@ -1,6 +1,7 @@
 """Consistent123's claims on the embedded bundle: the boundary, the dynamic prior, and the table of methods.
 
     python benchmarks/claims_consistent123.py [--objects 30] [--preset default] [--only methods,boundary,dynamic]
+        [--keep rows.jsonl]
 
 Held-out objects, compared in pairs: mean of each, mean difference and its 95 % interval.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +18,11 @@ import torch
 
 from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.config import GenerateConfig
+from iso3d_core.fields.scene import Scene
 from iso3d_core.images import center_crop
+from iso3d_core.methods import guides
 from iso3d_core.metrics import psnr, ssim
-from iso3d_core.pipeline import configure, generate
+from iso3d_core.pipeline import configure, export_shape
 from iso3d_core.presets import with_method
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.priors.words import ClipPair
@@ -42,21 +44,22 @@ class Variant:
 
 
 def variants(preset: str, bundle: str, seed: int) -> dict[str, list[Variant]]:
-    """Groups of variants by comparison, the first of each is ours."""
+    """Groups of variants by comparison, the first of each is ours.
+
+    A boundary at the end is zero123: the 2D prior never joins.
+    """
     base = configure(preset, bundle, seed)
     ours = with_method(base, "consistent123")
 
     def of(name: str, **settings) -> Variant:
         return Variant(name, replace(ours, guided=replace(ours.guided, **settings)))
 
+    methods = [Variant(name, with_method(base, name)) for name in METHODS]
     return {
-        "methods": [Variant(name, with_method(base, name)) for name in METHODS],
-        "boundary": [
-            Variant("consistent123", ours), of("boundary at the start", boundary=(0.0, 0.0)),
-            of("boundary at the end", boundary=(1.0, 1.0)),
-        ],
-        "dynamic": [Variant("consistent123", ours), of("linear", dynamic="linear"), of("log", dynamic="log")],
-    }  # fmt: skip
+        "methods": methods,
+        "boundary": [methods[0], of("boundary at the start", boundary=(0.0, 0.0)), methods[1]],
+        "dynamic": [methods[0], of("linear", dynamic="linear"), of("log", dynamic="log")],
+    }
 
 
 def main() -> None:
@@ -67,35 +70,50 @@ def main() -> None:
     parser.add_argument("--only", default="methods,boundary,dynamic")
     parser.add_argument("--bundle", default="tiny")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="JSON of every single figure, added to")
+    parser.add_argument(
+        "--keep", type=Path, help="a line of JSON for each mesh; what is in it already is not made again, but reported"
+    )
     given = parser.parse_args()
-    wanted = [name for name in variants(given.preset, given.bundle, given.seed) if name in given.only.split(",")]
+    groups = variants(given.preset, given.bundle, given.seed)
+    ours = groups["methods"][0].config
+    groups = {name: group for name, group in groups.items() if name in given.only.split(",")}
     pair, multiview = ClipPair.load(given.bundle), MultiViewPrior.load(given.bundle)
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    switches: list[tuple[str, float, float]] = []
-    for obj in held_out(given.first + given.objects)[given.first :]:
-        done: dict[str, dict[str, float]] = {}
-        for group in wanted:
-            for variant in variants(given.preset, given.bundle, given.seed)[group]:
-                if variant.name in done:
-                    continue
-                mesh = generate(reference_of(obj), variant.config, prior=multiview)
-                done[variant.name] = measure(obj, mesh, pair)
-                if variant.name == "consistent123":
-                    switch = mesh.metadata["boundary"]["switched_at"] / variant.config.guided.steps
-                    switches.append((obj.kind, switch, hardness(obj)))
-                print(obj.kind, variant.name, json.dumps(done[variant.name]), flush=True)
-        for name, row in done.items():
-            for measure_name, value in row.items():
-                found[name][measure_name].append(value)
-    if given.keep:
-        before = json.loads(given.keep.read_text()) if given.keep.exists() else {"found": {}, "switches": []}
-        for name, rows in before["found"].items():
-            for measure_name, values in rows.items():
-                found[name][measure_name] = values + found[name][measure_name]
-        switches = [*(tuple(row) for row in before["switches"]), *switches]
-        given.keep.write_text(json.dumps({"found": found, "switches": switches}))
-    report(found, switches, wanted, given)
+    kept = given.keep.read_text().splitlines() if given.keep and given.keep.exists() else []
+    rows = [json.loads(line) for line in kept]
+    for number, obj in enumerate(held_out(given.first + given.objects)):
+        made = {row["name"] for row in rows if row["number"] == number}
+        missing = {variant.name: variant for group in groups.values() for variant in group if variant.name not in made}
+        if number < given.first or not missing:
+            continue
+        start, hard = begin(obj, ours, multiview), hardness(obj)
+        for variant in missing.values():
+            mesh, switch = make(obj, variant.config, multiview, start)
+            row = {"number": number, "kind": obj.kind, "name": variant.name, **measure(obj, mesh, pair)}
+            rows.append({**row, "switch": switch, "hardness": hard})
+            print(json.dumps(rows[-1]), flush=True)
+            if given.keep:
+                with given.keep.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    report(rows, groups, given.preset)
+
+
+def begin(obj: WorldObject, config: GenerateConfig, multiview: MultiViewPrior) -> Scene | None:
+    """The warm start that all methods with a 3D prior share."""
+    reference = reference_of(obj)
+    embedding = multiview.embed(reference)
+    view, elevation_deg = guides.reference_camera(config, multiview, embedding, reference)
+    return guides.warm(guides.guide_3d(config, multiview, embedding, reference, elevation_deg), view, config)
+
+
+def make(
+    obj: WorldObject, config: GenerateConfig, multiview: MultiViewPrior, start: Scene | None
+) -> tuple[Mesh, float | None]:
+    """The mesh as `generate` makes it, and the switch of its boundary as a fraction of the steps, where it has one."""
+    with_3d = config.guided.weights is None or config.guided.weights[0] > 0
+    done, shaped, _ = guides.optimise(reference_of(obj), config, multiview, start=start if with_3d else None)
+    assert shaped is not None  # all of these methods have a mesh stage
+    switched = None if done.boundary is None else done.boundary.switched_at
+    return export_shape(shaped, config), None if switched is None else switched / config.guided.steps
 
 
 def measure(obj: WorldObject, mesh: Mesh, pair: ClipPair) -> dict[str, float]:
@@ -124,24 +142,27 @@ def hardness(obj: WorldObject) -> float:
     return 1 - float(obj.contains(points[inside]).mean())
 
 
-def report(found: dict, switches: list, wanted: list[str], given: argparse.Namespace) -> None:
-    for group in wanted:
-        names = [variant.name for variant in variants(given.preset, given.bundle, given.seed)[group]]
-        count = len(found[names[0]]["CLIP"])
-        print(f"\n## {group}, {count} objects, preset {given.preset}\n")
+def report(rows: list[dict], groups: dict[str, list[Variant]], preset: str) -> None:
+    def column(name: str, measured: str) -> list[float]:
+        return [row[measured] for row in sorted(rows, key=lambda row: row["number"]) if row["name"] == name]
+
+    for title, group in groups.items():
+        ours, *others = names = [variant.name for variant in group]
+        print(f"\n## {title}, {len(column(ours, 'CLIP'))} objects, preset {preset}\n")
         print("| | " + " | ".join(MEASURES) + " |\n|" + "---|" * (len(MEASURES) + 1))
         for name in names:
-            print(f"| {name} | " + " | ".join(f"{np.mean(found[name][m]):.3f}" for m in MEASURES) + " |")
-        for name in names[1:]:
-            cells = [difference(found[names[0]][m], found[name][m]) for m in MEASURES]
-            print(f"| {names[0]} - {name} | " + " | ".join(cells) + " |")
-    if switches:
-        steps, hard = np.array([row[1] for row in switches]), np.array([row[2] for row in switches])
+            print(f"| {name} | " + " | ".join(f"{np.mean(column(name, m)):.3f}" for m in MEASURES) + " |")
+        for name in others:
+            cells = [difference(column(ours, m), column(name, m)) for m in MEASURES]
+            print(f"| {ours} - {name} | " + " | ".join(cells) + " |")
+    switches, hard = (np.array(column(METHODS[0], key), float) for key in ("switch", "hardness"))
+    if len(switches):
         print(
-            f"\nthe switch, as a fraction of the steps: {steps.min():.2f} to {steps.max():.2f}, mean {steps.mean():.2f}"
+            f"\nthe switch, as a fraction of the steps: {switches.min():.2f} to {switches.max():.2f}, "
+            f"mean {switches.mean():.2f}"
         )
-        if steps.std() > 0 and hard.std() > 0:
-            print(f"correlation with the emptiness of the convex hull: {np.corrcoef(steps, hard)[0, 1]:+.2f}")
+        if switches.std() > 0 and hard.std() > 0:
+            print(f"correlation with the emptiness of the convex hull: {np.corrcoef(switches, hard)[0, 1]:+.2f}")
 
 
 def difference(ours: list[float], theirs: list[float]) -> str:
