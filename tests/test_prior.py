@@ -8,7 +8,7 @@ from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.priors import base
 from iso3d_core.priors.attention import FoldViews, fold_views, guess_views, predict
 from iso3d_core.priors.base import load_quick_vae, not_white
-from iso3d_core.priors.multiview import MultiViewPrior
+from iso3d_core.priors.multiview import MultiViewPrior, triangle
 from iso3d_core.priors.sketch import Sketch
 from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
 from iso3d_core.types import Cancelled, InputError, Reference
@@ -261,3 +261,8 @@ def test_a_sketch_goes_into_the_unet_beside_the_latents():
         out = predict(unet, z, t, embedding, cameras, guess)
         assert out.shape == z.shape
         torch.testing.assert_close(predict(unet, torch.cat([z, guess], dim=2), t, embedding, cameras), out)
+
+
+def test_a_triangle_is_put_back_as_it_was():
+    whole = random(7, 7).tril()
+    assert torch.equal(triangle(whole[*torch.tril_indices(7, 7)]), whole)

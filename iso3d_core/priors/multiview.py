@@ -24,6 +24,14 @@ from .sketch import SIDE, Sketch
 ELEVATIONS = (-5.0, 10.0, 25.0, 38.0)
 
 
+def triangle(below: Tensor) -> Tensor:
+    """The lower triangular matrix [D, D] of its numbers on and below the diagonal, row by row."""
+    side = round((2 * len(below) + 0.25) ** 0.5 - 0.5)
+    whole = below.new_zeros(side, side)
+    whole[*torch.tril_indices(side, side)] = below
+    return whole
+
+
 @dataclass(frozen=True)
 class Condition:
     """What the UNet is told: embedding [1, 1, D], cameras [V, 16] and, where there is a sketch network, its guesses.
@@ -75,6 +83,7 @@ class MultiViewPrior(LatentPrior):
         seen = bundle.folder / "clip" / "familiar.safetensors"
         if seen.exists():
             prior.familiar = {name: value.float() for name, value in load_file(seen).items()}
+            prior.familiar["whiten"] = triangle(prior.familiar["whiten"])
         return prior.place(device, precision)
 
     # ---- the image ------------------------------------------------------------------------------

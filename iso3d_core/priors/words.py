@@ -107,9 +107,10 @@ class ClipPair(nn.Module):
             own = clip.state_dict()
             found = {name: value.float() for name, value in weights.items() if name in own}
             clip.load_state_dict({"logit_scale": own["logit_scale"], **found})
-            words = json.loads((folder / "words.json").read_text()) if (folder / "words.json").exists() else None
-            tokenizer = any_tokenizer(folder)
-            probe = load_file(folder / "probe.safetensors") if (folder / "probe.safetensors").exists() else None
+            tokenizer, words, probe = any_tokenizer(folder), None, None
+            if bundle.has("words"):
+                words = json.loads((bundle.part("words") / "words.json").read_text())
+                probe = load_file(bundle.part("words") / "probe.safetensors")
             return ClipPair(ClipImage.load(bundle.part("clip")), clip, tokenizer, words, probe)
         except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
             raise cannot_load(bundle, error) from error

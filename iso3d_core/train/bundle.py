@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -122,13 +123,18 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     shutil.copy(work / "clip" / "vocabulary.json", folder)
-    words = known_words()
-    (folder / "words.json").write_text(json.dumps(words) + "\n")
     embeddings = torch.load(work / "embeddings.pt", weights_only=True).float()
     directions = F.normalize(embeddings.flatten(0, 1), dim=-1)
-    kind, facing = (x.flatten() for x in labels_of(views.captions[: len(embeddings)], list(words["kinds"])))
-    _save(fit_probe(directions, kind, facing, len(words["kinds"])), folder / "probe.safetensors")
+    write_words(directions, views.captions[: len(embeddings)], folder.parent / "words")
     return write_familiar(directions, folder)
+
+
+def write_words(directions: Tensor, captions: Sequence[Sequence[str]], folder: Path) -> None:
+    """What the bundle can say of an image, and the probe that says it from the directions of embeddings [N R, D]."""
+    words = known_words()
+    kind, facing = (x.flatten() for x in labels_of(captions, list(words["kinds"])))
+    _save(fit_probe(directions, kind, facing, len(words["kinds"])), folder / "probe.safetensors")
+    (folder / "words.json").write_text(json.dumps(words) + "\n")
 
 
 def known_words(examples: int = 12) -> dict[str, Any]:
@@ -149,7 +155,8 @@ def write_familiar(directions: Tensor, folder: Path) -> float:
     mean = directions.mean(dim=0)
     covariance = torch.cov(directions.T) + 1e-5 * torch.eye(len(mean))
     whiten = torch.linalg.inv(torch.linalg.cholesky(covariance))  # |whiten (x - mean)| is the Mahalanobis distance
-    _save({"mean": mean, "whiten": whiten}, folder / "familiar.safetensors")
+    below = whiten[*torch.tril_indices(*whiten.shape)]  # the rest is zero
+    _save({"mean": mean, "whiten": below}, folder / "familiar.safetensors")
     distance = ((directions - mean) @ whiten.T).norm(dim=-1)
     return round(float(np.quantile(distance.numpy(), 0.999)) * 1.03, 2)
 
