@@ -46,7 +46,7 @@ def reference():
 def test_the_embedded_bundle_is_intact_and_small():
     bundle = find_bundle("tiny")
     assert bundle.broken_files() == []
-    assert bundle.parts == ["cc_projection", "clip", "depth", "multiview", "sketch", "text", "vae", "zero123"]
+    assert bundle.parts == ["cc_projection", "clip", "depth", "multiview", "sketch", "text", "vae", "words", "zero123"]
     assert bundle.size_bytes < 45e6
     core = ("clip", "vae", "multiview", "sketch")
     assert sum(p.stat().st_size for part in core for p in bundle.part(part).iterdir()) < 25e6
@@ -114,15 +114,15 @@ def test_stopped_anywhere_it_resumes_to_the_same_bytes(prior, reference, tmp_pat
 
 
 def test_previews_are_images(prior, reference):
-    previews = []
+    previews = {}
 
     def look(progress):
         if progress.preview is not None and progress.step == 2:
-            previews.append(progress.preview())
+            previews[progress.stage] = progress.preview()
 
     generate(reference, short(), look, prior)
-    assert len(previews) == 3  # views, warm start, optimise
-    for image in previews:
+    assert set(previews) == {"views", "warm start", "optimise"}
+    for image in previews.values():
         assert image.shape == (4, 3, 64, 64)
         assert 0 <= float(image.min()) <= float(image.max()) <= 1 + 1e-5
 

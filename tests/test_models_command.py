@@ -102,7 +102,7 @@ def test_the_list_shows_what_is_here_and_what_can_be_had(tmp_path):
     run = models(tmp_path, "list")
     assert run.returncode == 0, run.stderr
     lines = {line.split()[0]: line for line in run.stdout.splitlines()}
-    assert "cc_projection, clip, depth, multiview, sketch, text, vae, zero123" in lines["tiny"]
+    assert "cc_projection, clip, depth, multiview, sketch, text, vae, words, zero123" in lines["tiny"]
     assert "Apache-2.0" in lines["tiny"]
     assert "iso3d models pull isotropic3d" in lines["isotropic3d"]
     assert models(tmp_path, "verify").stdout.split() == ["tiny", "intact"]
