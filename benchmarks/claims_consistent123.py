@@ -143,8 +143,13 @@ def hardness(obj: WorldObject) -> float:
 
 
 def report(rows: list[dict], groups: dict[str, list[Variant]], preset: str) -> None:
+    """Of the objects that every wanted variant has a mesh of: a run that was cut short leaves one without."""
+    wanted = {variant.name for group in groups.values() for variant in group}
+    made = {number: {row["name"] for row in rows if row["number"] == number} for number in {r["number"] for r in rows}}
+    rows = sorted((row for row in rows if wanted <= made[row["number"]]), key=lambda row: row["number"])
+
     def column(name: str, measured: str) -> list[float]:
-        return [row[measured] for row in sorted(rows, key=lambda row: row["number"]) if row["name"] == name]
+        return [row[measured] for row in rows if row["name"] == name]
 
     for title, group in groups.items():
         ours, *others = names = [variant.name for variant in group]
