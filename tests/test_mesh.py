@@ -291,6 +291,25 @@ def test_scenes_from_elsewhere_are_joined(tmp_path):
     assert solid(mesh.vertices, mesh.faces).body_count == 2
 
 
+@pytest.mark.parametrize("factor", [None, [0.5, 0.2, 0.1, 1.0]])
+def test_uvs_without_an_image_are_kept(textured, tmp_path, factor):
+    material = trimesh.visual.material.PBRMaterial(baseColorFactor=factor)
+    visual = trimesh.visual.TextureVisuals(uv=textured.uvs, material=material)
+    trimesh.Trimesh(textured.vertices, textured.faces, visual=visual, process=False).export(tmp_path / "plain.glb")
+    back = load_mesh(tmp_path / "plain.glb")
+    np.testing.assert_allclose(back.uvs, textured.uvs, atol=1e-6)
+    assert back.texture is None
+    assert (back.vertex_colors is None) == (factor is None)
+
+
+def test_uvs_and_vertex_colors_are_both_kept(textured, tmp_path):
+    colors = np.random.default_rng(0).integers(0, 256, textured.vertices.shape).astype(np.uint8)
+    mesh = Mesh(textured.vertices, textured.faces, textured.normals, uvs=textured.uvs, vertex_colors=colors)
+    back = load_mesh(save_mesh(mesh, tmp_path / "both.glb"))
+    np.testing.assert_array_equal(back.vertex_colors, colors)
+    np.testing.assert_allclose(back.uvs, textured.uvs, atol=1e-7)
+
+
 def test_metadata_of_any_kind_can_be_written(textured, tmp_path):
     odd = {"loss": float("nan"), "path": tmp_path, "size": np.int64(3), "scale": np.float32(0.5), "pair": (1, 2)}
     back = load_mesh(

@@ -72,29 +72,53 @@ def _read_foreign(path: Path) -> Mesh:
     normals = np.concatenate([g.vertex_normals for g in parts]) if given else vertex_normals(vertices, faces)
     images = [_base_color_image(g) for g in parts]
     uvs = texture = colors = None
-    if images[0] is not None and all(image is not None and image == images[0] for image in images):
+    if all(image is None or image == images[0] for image in images) and all(_has_uvs(g) for g in parts):
+        # One layout for all of them: with an image of their own each, they would lie over each other.
         uvs = np.concatenate([g.visual.uv for g in parts]).astype(np.float32)
+    if uvs is not None and images[0] is not None:
         texture = np.array(images[0].convert("RGB"))
-    elif any(image is not None or g.visual.defined for image, g in zip(images, parts, strict=True)):
-        colors = np.concatenate([_colors(g, path.suffix.lower() in (".glb", ".gltf")) for g in parts])
+    else:
+        found = [_colors(g, path.suffix.lower() in (".glb", ".gltf")) for g in parts]
+        if any(each is not None for each in found):
+            white = [np.full((len(g.vertices), 3), 255, np.uint8) for g in parts]
+            colors = np.concatenate([b if a is None else a for a, b in zip(found, white, strict=True)])
     return Mesh(
         vertices[:, TO_WORLD], faces, normals.astype(np.float32)[:, TO_WORLD], uvs, texture, colors, {"name": path.stem}
     )
 
 
+def _has_uvs(geometry: Any) -> bool:
+    return getattr(geometry.visual, "uv", None) is not None
+
+
 def _base_color_image(geometry: Any) -> Any:
     """The PIL image of a textured trimesh geometry, else None."""
-    if getattr(geometry.visual, "uv", None) is None:
+    if not _has_uvs(geometry):
         return None
     material = geometry.visual.material
     return getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
 
 
-def _colors(geometry: Any, linear: bool) -> np.ndarray:
-    """(n, 3) uint8 sRGB vertex colors; glTF stores plain vertex colors and factors as linear light."""
-    textured = _base_color_image(geometry) is not None
-    visual = geometry.visual.to_color() if geometry.visual.kind == "texture" else geometry.visual
-    values = np.broadcast_to(np.asarray(visual.vertex_colors)[..., :3], (len(geometry.vertices), 3)) / 255
+def _colors(geometry: Any, linear: bool) -> np.ndarray | None:
+    """(n, 3) uint8 sRGB vertex colors, None where the file says of none; glTF stores plain vertex colors and factors as
+    linear light."""
+    from trimesh.visual.material import PBRMaterial
+
+    visual, textured = geometry.visual, _base_color_image(geometry) is not None
+    if visual.kind == "texture":
+        own = visual.vertex_attributes.get("color")
+        material = visual.material
+        if own is not None and not textured:
+            values = own
+        elif isinstance(material, PBRMaterial) and not textured and material.baseColorFactor is None:
+            return None
+        else:
+            values = visual.to_color().vertex_colors
+    elif visual.defined:
+        values = visual.vertex_colors
+    else:
+        return None
+    values = np.broadcast_to(np.asarray(values)[..., :3], (len(geometry.vertices), 3)) / 255
     return to_bytes(to_srgb(values) if linear and not textured else values)
 
 
