@@ -96,7 +96,10 @@ class RenderViews(io.ComfyNode):
                     "style", options=["color", "clay", "normal", "depth", "mask"], default="color",
                     tooltip="What to draw; a field has no clay",
                 ),
-                io.Combo.Input("background", options=["white", "black", "grey"], default="white", tooltip="Behind it"),
+                io.Combo.Input(
+                    "background", options=["white", "black", "grey"], default="white",
+                    tooltip="Behind color, clay and normals; behind depth and masks it is black",
+                ),
                 io.Load3DCamera.Input("camera_info", optional=True, tooltip="One camera instead of a turntable"),
             ],
             outputs=[
@@ -137,17 +140,15 @@ class RenderViews(io.ComfyNode):
         report, drawn = reporter(("views",)), []
         for i in range(len(cameras)):
             if field is not None:
-                drawn.append(field.scene.view(cameras[i], size, style))
+                drawn.append(field.scene.view(cameras[i], size, style, None))
             else:
                 drawn.append(render_mesh(mesh, cameras[i], size, style, None))
             report(Progress("views", i + 1, len(cameras), lambda: drawn[-1][:, :3]))
         rgba = torch.cat(drawn).cpu()
-        mask = rgba[:, 3:]
-        rgb = rgba[:, :3]
-        if field is not None:  # drawn on white: back to straight color
-            rgb = ((rgb - (1 - mask)) / mask.clamp(min=1e-3)).clamp(0, 1)
-        behind = {"white": 1.0, "black": 0.0, "grey": 0.5}[background]
-        rgb = rgb * mask + behind * (1 - mask)
+        rgb, mask = rgba[:, :3], rgba[:, 3:]
+        if style != "mask":  # which is what it shows, and what is far in a depth map is dark
+            behind = 0.0 if style == "depth" else {"white": 1.0, "black": 0.0, "grey": 0.5}[background]
+            rgb = rgb * mask + behind * (1 - mask)
         infos = [
             convert.camera_info(m, f) for m, f in zip(cameras.cam_to_world, cameras.fov_y_deg.tolist(), strict=True)
         ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .types import Progress
+from .types import InputError, Progress
 
 PREVIEW_SECONDS = 3.0
 
@@ -45,5 +46,16 @@ class Bars:
         if self.preview is not None and progress.preview is not None and due:
             from . import files
 
-            files.write_sheet(progress.preview(), self.preview)
+            with suppress(InputError):  # a full disk, or somebody looking at it: the work is worth more
+                files.write_sheet(progress.preview(), self.preview)
             self._shown = time.monotonic()
+
+
+def check_preview(path: Path | None) -> None:
+    """Raise InputError now for a preview that could not be written."""
+    from . import files
+
+    if path is not None:
+        if path.suffix.lower() != ".png":
+            raise InputError(f"previews are written as PNG; name the preview something.png, not {path.name}")
+        files.check_writable(path)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from .bars import Bars
+from .bars import Bars, check_preview
 from .commands import COMMANDS, Doctor, Enhance, Evaluate, Generate, Models, Refine, Render, Train, Views
+from .config import check_seed
 from .types import Cancelled, InputError, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OK, BAD_INPUT, CANCELLED = 0, 2, 130
 
@@ -50,7 +54,8 @@ def _plain_warning(message: Warning | str, category: type[Warning], *_: object, 
 def run_generate(c: Generate) -> int:
     from . import files
     from .images import load_reference
-    from .pipeline import configure, generate
+    from .mesh.export import finished
+    from .pipeline import configure, generate, multiview_of, with_words, work_key
     from .presets import with_method
 
     config = replace(with_method(configure(c.preset, c.bundle, c.seed), c.method, c.prompt), device=c.device)
@@ -58,13 +63,15 @@ def run_generate(c: Generate) -> int:
     references = [load_reference(path) for path in c.images]  # all of them first: a bad one costs no minutes
     for target in targets:
         files.check_writable(target)
-    from .priors.multiview import MultiViewPrior
-    from .weights import find_bundle
-
-    needed = c.method == "isotropic3d" or find_bundle(c.bundle).has("multiview")
-    prior = MultiViewPrior.load(c.bundle, c.device) if needed else None
+    check_preview(c.preview)
+    if c.prompt and not with_words(config):
+        print(f"iso3d: warning: method {c.method} takes no words; --prompt has no effect", file=sys.stderr)
+    prior = multiview_of(config) if len(references) > 1 else None  # alone, an image frees parts of it on the way
     for reference, target in zip(references, targets, strict=True):
         state = files.checkpoint_folder(target)
+        if c.resume and len(targets) > 1 and finished(target) == work_key(config, reference):
+            print(f"{target}  is done already")
+            continue
         with Bars(c.preview) as bars:
             try:
                 field_path = target.with_suffix(".field.safetensors") if c.keep_field else None
@@ -95,6 +102,8 @@ def run_views(c: Views) -> int:
         raise InputError(f"--prior must be multiview or zero123, got {c.prior!r}")
     if c.out.suffix.lower() != ".png":
         raise InputError(f"views are written as PNG; name the output something.png, not {c.out.name}")
+    check_seed(c.seed)
+    files.spare_inputs([c.image], [c.out])
     reference = load_reference(c.image)
     files.check_writable(c.out)
     prior, given = _view_prior(c, reference)
@@ -132,6 +141,7 @@ def run_enhance(c: Enhance) -> int:
     from .priors.depth import DepthPrior
 
     targets = files.enhanced_paths(list(c.coarse), c.out)
+    files.spare_inputs([c.reference, *c.coarse], targets)
     reference = load_reference(c.reference)
     views = [load_view(path) for path in c.coarse]
     depths = None
@@ -161,12 +171,14 @@ def run_refine(c: Refine) -> int:
     from .priors.depth import DepthPrior
 
     (target,) = files.output_paths([c.mesh], c.out)
+    files.spare_inputs([c.mesh, c.reference], [target])
     config = RefineConfig(
         steps=c.steps, strength=c.strength, reference_elevation_deg=c.elevation, texture=c.texture, unwrap=c.unwrap,
         seed=c.seed,
     )  # fmt: skip
     reference, mesh = load_reference(c.reference), load_mesh(c.mesh)
     files.check_writable(target)
+    check_preview(c.preview)
     state = files.checkpoint_folder(target)
     prior = DepthPrior.load(c.bundle, c.device)
     checkpoints = Checkpoints(state, work_key(mesh, reference, prior, config), resume=c.resume)
@@ -197,21 +209,24 @@ def run_render(c: Render) -> int:
         raise InputError(f"--frames must be 1 to 1000 and --size 8 to 4096, got {c.frames} and {c.size}")
     if abs(c.elevation) > 85:
         raise InputError(f"--elevation must be -85 to 85 degrees, got {c.elevation}")
-    files.check_turntable(c.out)
+    files.check_turntable(c.out, c.frames, c.size)
     cameras = orbit(even_azimuths(c.frames), c.elevation)
+    behind = None if c.transparent else 0.0 if c.style == "depth" else 1.0  # what is far is dark
     if c.mesh.suffix == SUFFIX:
         scene = Scene.load(c.mesh)
-        draw = lambda camera: scene.view(camera, c.size, c.style)[0]  # noqa: E731
+        draw = lambda camera: scene.view(camera, c.size, c.style, behind)[0]  # noqa: E731
     else:
         mesh = fit_into_ball(load_mesh(c.mesh))
-        background = None if c.transparent else (1.0, 1.0, 1.0)
+        background = None if behind is None else (behind, behind, behind)
         draw = lambda camera: render_mesh(mesh, camera, c.size, c.style, background)[0]  # noqa: E731
-    frames = []
     with Bars(None) as bars:
-        for i in range(c.frames):
-            frames.append(draw(cameras[i]))
-            bars.show(Progress("render", i + 1, c.frames))
-    files.write_turntable(frames, c.out, c.seconds, c.transparent)
+
+        def frames() -> Iterator[Tensor]:
+            for i in range(c.frames):
+                yield draw(cameras[i])
+                bars.show(Progress("render", i + 1, c.frames))
+
+        files.write_turntable(frames(), c.out, c.seconds, c.transparent)
     print(f"{c.out}  {c.frames} frames of {c.size} px")
     return OK
 

@@ -137,6 +137,15 @@ class WarmStart:
     surely_solid: float = 0.5
 
 
+def check_seed(seed: int) -> None:
+    """Raise InputError for a seed that the generators could not take; sampling multiplies it by a thousand."""
+    if not 0 <= seed <= 2**53:
+        raise InputError(f"the seed must be 0 to 2^53, got {seed}")
+
+
+LOWEST_THRESHOLD = 0.05  # of density: a thin field's surface is sought down to here
+
+
 @dataclass(frozen=True)
 class MeshConfig:
     """resolution : of the isosurface grid; threshold : density; faces : after decimation; texture : pixels a side."""
@@ -236,6 +245,7 @@ class GenerateConfig:
     refine_steps: int = 60
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}; use one of {', '.join(METHODS)}")
         if self.method not in ("isotropic3d", "consistent123") and self.guided.weights is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MESH_SUFFIXES = (".glb", ".obj", ".ply", ".stl")
+ONE_FILE_PIXELS = 500_000_000  # of a turntable: 2 GB of RGBA while it is written
 
 
 def output_paths(images: list[Path], out: Path) -> list[Path]:
@@ -22,6 +24,8 @@ def output_paths(images: list[Path], out: Path) -> list[Path]:
 
     Raises InputError for several images into a file, an unknown suffix, or images that would share a name.
     """
+    if not images:
+        raise InputError("name at least one image")
     if len(images) == 1 and out.suffix and not out.is_dir():
         if out.suffix.lower() not in MESH_SUFFIXES:
             raise InputError(f"cannot write {out.suffix!r} files; use one of {', '.join(MESH_SUFFIXES)}")
@@ -38,14 +42,22 @@ def output_paths(images: list[Path], out: Path) -> list[Path]:
 
 def enhanced_paths(coarse: list[Path], out: Path) -> list[Path]:
     """<folder>/<name> of each view, as PNG; raises InputError for a file as output or views that share a name."""
+    if not coarse:
+        raise InputError("name at least one coarse view after the reference")
     if out.suffix and not out.is_dir():
         raise InputError(f"enhanced views go into a folder; name one with --out, not the file {out}")
     targets = [out / f"{path.stem}.png" for path in coarse]
     if twice := {target.name for target in targets if targets.count(target) > 1}:
         raise InputError(f"several views would be written to {', '.join(sorted(twice))}; rename them")
-    if any(target.resolve() == path.resolve() for target, path in zip(targets, coarse, strict=True)):
-        raise InputError(f"{out} is where the coarse views are; choose another folder, they would be overwritten")
     return targets
+
+
+def spare_inputs(inputs: list[Path], targets: list[Path]) -> None:
+    """Raise InputError if one of the ``targets`` is one of the ``inputs``."""
+    kept = {path.resolve() for path in inputs}
+    for target in targets:
+        if target.resolve() in kept:
+            raise InputError(f"{target} is an input and would be overwritten; choose another output")
 
 
 def check_writable(path: Path) -> None:
@@ -84,32 +96,38 @@ def write_sheet(images: Tensor, path: Path) -> None:
     _save(path, lambda file: Image.fromarray(row).save(file, format="PNG"))
 
 
-def check_turntable(out: Path) -> None:
+def check_turntable(out: Path, frames: int, size: int) -> None:
     """Raise InputError before the rendering if ``out`` could not hold a turntable."""
     if out.suffix.lower() not in ("", ".webp", ".gif", ".png"):
         raise InputError(f"cannot write {out.suffix!r} files; use .webp, .gif, .png or a folder")
+    if out.suffix and frames * size**2 > ONE_FILE_PIXELS:
+        raise InputError(
+            f"{frames} frames of {size} pixels are too much for one file; name a folder, or take fewer or smaller ones"
+        )
     check_writable(out if out.suffix else out / "0000.png")
 
 
-def write_turntable(frames: list[Tensor], out: Path, seconds: float, transparent: bool) -> None:
+def write_turntable(frames: Iterable[Tensor], out: Path, seconds: float, transparent: bool) -> None:
     """Frames [4, H, W]: an animation for .webp and .gif, a sheet for .png, numbered PNGs in a folder otherwise."""
     from PIL import Image
 
-    pictures = [Image.fromarray(to_pixels(f if transparent else f[:3])) for f in frames]
     suffix = out.suffix.lower()
-    timing: dict[str, Any] = {"duration": max(20, round(seconds * 1000 / len(frames))), "loop": 0}
+    drawn = (Image.fromarray(to_pixels(frame if transparent else frame[:3])) for frame in frames)
+    if suffix == "":
+        for i, picture in enumerate(drawn):
+            _save(out / f"{i:04d}.png", lambda file, picture=picture: picture.save(file, format="PNG"))
+        return
+    pictures = list(drawn)
+    timing: dict[str, Any] = {"duration": max(20, round(seconds * 1000 / len(pictures))), "loop": 0}
     if suffix == ".webp":
         options = {"save_all": True, "append_images": pictures[1:], "quality": 85, **timing}
         _save(out, lambda file: pictures[0].save(file, format="WEBP", **options))
     elif suffix == ".gif":
         options = {"save_all": True, "append_images": pictures[1:], "disposal": 2, **timing}
         _save(out, lambda file: pictures[0].save(file, format="GIF", **options))
-    elif suffix == ".png":
+    else:
         row = Image.fromarray(np.concatenate([np.asarray(p) for p in pictures], axis=1))
         _save(out, lambda file: row.save(file, format="PNG"))
-    else:
-        for i, picture in enumerate(pictures):
-            _save(out / f"{i:04d}.png", lambda file, picture=picture: picture.save(file, format="PNG"))
 
 
 def _save(path: Path, write: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .types import InputError, OnProgress, Progress
+from .types import Diverged, InputError, OnProgress, Progress
 
 Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
 """(step, generator) -> (loss, values to show). All randomness comes from ``generator``."""
@@ -85,7 +85,7 @@ def fit(
     modules : everything the state of the work lives in, for checkpoints
     parameter_groups : as AdamW takes them
     on_progress : called after every step; it cancels by raising `Cancelled`
-    Raises FloatingPointError after ten steps in a row without a finite loss or gradient (such steps are skipped).
+    Raises Diverged after ten steps in a row without a finite loss or gradient (such steps are skipped).
     """
     optimizer = torch.optim.AdamW(parameter_groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0)
     parameters = [p for group in parameter_groups for p in group["params"]]
@@ -108,7 +108,7 @@ def fit(
         else:
             bad += 1
             if bad >= MAX_BAD_STEPS:
-                raise FloatingPointError(
+                raise Diverged(
                     f"{stage}: no finite gradient for {bad} steps in a row at step {step}; "
                     "try another seed, a lower learning rate or a lower guidance scale"
                 )

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .config import GenerateConfig
+from .config import LOWEST_THRESHOLD, GenerateConfig
 from .presets import preset
 from .types import Mesh, OnProgress, Progress, Reference
-from .weights import find_bundle
+from .weights import Bundle, find_bundle
 
 if TYPE_CHECKING:
     import torch
@@ -59,20 +59,22 @@ def generate(
     from .fit import Checkpoints
     from .images import load_reference
     from .methods import guides, isotropic3d
-    from .priors.multiview import MultiViewPrior
 
     config = preset(config) if isinstance(config, str) else config
     started = time.monotonic()
 
     reference = image if isinstance(image, Reference) else load_reference(image)
     checkpoints = None
+    if config.method == "hifi123":
+        refining_bundle(config)  # lacking, it is to be said now and not after the coarse stage
     if checkpoint_folder is not None:
         checkpoints = Checkpoints(Path(checkpoint_folder), work_key(config, reference), resume=resume)
     found: dict[str, Any] = {}
     shaped = None
     if config.method == "isotropic3d":
         own = prior is None
-        prior = prior or MultiViewPrior.load(config.bundle, config.device)
+        prior = prior or multiview_of(config)
+        assert prior is not None  # this method cannot do without
         embedding = prior.embed(reference)
         if own:  # nobody else needs them
             prior.free_clip()
@@ -81,8 +83,7 @@ def generate(
         notes = _familiarity(prior, embedding, reference)
         scene = isotropic3d.optimise(prior, embedding, config, on_progress, checkpoints)
     else:
-        if prior is None and find_bundle(config.bundle).has("multiview"):
-            prior = MultiViewPrior.load(config.bundle, config.device)
+        prior = prior or multiview_of(config)
         notes = [] if prior is None else _familiarity(prior, prior.embed(reference), reference)
         done, shaped, prompt = guides.optimise(reference, config, prior, on_progress, checkpoints)
         scene, found = done.scene, {"prompt": prompt, "boundary": done.as_dict()}
@@ -94,7 +95,8 @@ def generate(
 
     metadata = {
         "name": reference.name, "generator": f"iso3d {_version()}", "preset": config.preset, "seed": config.seed,
-        "bundle": find_bundle(config.bundle).name, "config": config.as_dict(), "warnings": notes, **found,
+        "bundle": find_bundle(config.bundle).name, "config": config.as_dict(), "work": work_key(config, reference),
+        "warnings": notes, **found,
     }  # fmt: skip
     if on_progress:
         on_progress(Progress("done", 1, 1, None, {"seconds": time.monotonic() - started}))
@@ -108,10 +110,34 @@ def carry_texture(
     from .methods.refine import RefineConfig, refine
     from .priors.depth import DepthPrior
 
-    depth = DepthPrior.load(config.bundle, config.device)
+    depth = DepthPrior.load(refining_bundle(config), config.device)
     return refine(
         mesh, reference, depth, RefineConfig(steps=config.refine_steps, seed=config.seed), on_progress, checkpoints
     )
+
+
+def refining_bundle(config: GenerateConfig) -> Bundle:
+    """Whose depth-conditioned prior HiFi-123 refines with: the bundle's own, or that of sd-depth.
+
+    Raises InputError where sd-depth would be needed and is not here.
+    """
+    bundle = find_bundle(config.bundle)
+    return bundle if bundle.has("depth") else find_bundle("sd-depth")
+
+
+def with_words(config: GenerateConfig) -> bool:
+    """Whether the method asks a 2D prior, which is told in words what the image shows."""
+    weights = config.guided.weights
+    return config.method != "isotropic3d" and (weights is None or weights[1] > 0)
+
+
+def multiview_of(config: GenerateConfig) -> MultiViewPrior | None:
+    """The bundle's multi-view prior, loaded; None where it has none and the method can do without."""
+    from .priors.multiview import MultiViewPrior
+
+    if config.method != "isotropic3d" and not find_bundle(config.bundle).has("multiview"):
+        return None
+    return MultiViewPrior.load(config.bundle, config.device)
 
 
 def _familiarity(prior: MultiViewPrior, embedding: Tensor, reference: Reference) -> list[str]:
@@ -166,7 +192,7 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
             vertices, faces = extract_surface(density, m.resolution, threshold)
             break
         except EmptySurface:
-            if threshold < 0.05:
+            if threshold < LOWEST_THRESHOLD:
                 raise
             threshold /= 2
     return textured(vertices, faces, color, config, on_progress)

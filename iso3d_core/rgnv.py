@@ -193,25 +193,27 @@ def enhance(
     depth = mask if depth is None else resize(depth.float(), size) * mask
     if len(depth) != len(coarse) or len(mask) != len(coarse):
         raise InputError(f"{len(coarse)} coarse views need as many masks and depths, got {len(mask)} and {len(depth)}")
-    total = 2 * until + (until if memory is None else 0)
-    done = 0
+    before = until if memory is None else 0
 
-    def report(_step: int, _steps: int) -> None:
-        nonlocal done
-        done += 1
-        if on_progress:
-            on_progress(Progress("enhance", done, total))
+    def report_from(first: int) -> OnStep:
+        """Steps from ``first`` of all three parts on; a slow step is reported again and again."""
+
+        def report(step: int, _steps: int) -> None:
+            if on_progress:
+                on_progress(Progress("enhance", first + step, before + 2 * until))
+
+        return report
 
     if memory is None:
-        memory = remember(prior, reference, None, steps, strength, prompt, report)
+        memory = remember(prior, reference, None, steps, strength, prompt, report_from(0))
     elif len(memory.states) <= until:
         raise InputError(f"this memory goes back {len(memory.states) - 1} steps, this strength needs {until}")
     prompts = ("", prompt) if prompt else ("",)
     scale = prior.info.get("guidance_scale", 7.5) if guidance_scale is None else guidance_scale
     plain = prior.condition(depth)
     z = prior.encode(on_background(prior, rgb, mask).to(prior.device)).detach()
-    z = invert_latents(prior, z, plain, steps, until, report)[-1]
-    z, _ = denoise(prior, z, prior.condition(depth, prompts), steps, until, scale, memory, report)
+    z = invert_latents(prior, z, plain, steps, until, report_from(before))[-1]
+    z, _ = denoise(prior, z, prior.condition(depth, prompts), steps, until, scale, memory, report_from(before + until))
     with torch.no_grad():
         out = prior.decode(z).cpu()
     # On white already, only what lies outside is wiped; else the edge's background must go as well.

@@ -17,6 +17,10 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message says what is wrong and what to do."""
 
 
+class Diverged(InputError, FloatingPointError):
+    """An optimisation left finite numbers, or ended without a surface; the message says what to change."""
+
+
 class Cancelled(Exception):
     """The work was stopped on request; nothing was written."""
 

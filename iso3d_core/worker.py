@@ -18,6 +18,8 @@ worker ends when its stdin closes, which is when its parent ends, or after ``--i
 
 from __future__ import annotations
 
+import gc
+import io
 import json
 import os
 import queue
@@ -30,9 +32,12 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .types import Cancelled, InputError, Progress, stage_shares
+
+if TYPE_CHECKING:
+    from .config import GenerateConfig
 
 PROTOCOL = 1
 EVENT_SECONDS, PREVIEW_SECONDS, PREVIEW_SIDE = 0.1, 2.0, 128
@@ -78,6 +83,10 @@ class Worker:
                 break
             else:
                 self.jobs.put(request)
+        self.end()
+
+    def end(self) -> None:
+        """Stop after the work in hand, which is asked to stop as well."""
         self.ended.set()
         self.jobs.put({"type": "quit"})
 
@@ -97,7 +106,7 @@ class Worker:
             if kind == "hello":
                 self.say("hello", **greeting())
             elif kind == "free":
-                self._loaded = None
+                self.free()
             elif kind == "generate":
                 self.generate(request, job)
             elif kind == "refine":
@@ -123,7 +132,7 @@ class Worker:
         config = configure(request.get("preset", "default"), request.get("bundle", "tiny"), int(request.get("seed", 0)))
         config = with_method(config, request.get("method", config.method), request.get("prompt") or None)
         report = self.reporter(job, stage_shares(config.method))
-        prior = self.prior(config.bundle)
+        prior = self.prior(config)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             mesh = generate(request["image"], config, report, prior)
@@ -155,14 +164,23 @@ class Worker:
             self.cancelled.discard(job)
             raise Cancelled
 
-    def prior(self, bundle: str) -> Any:
-        """The loaded networks of a bundle, kept for the next job."""
-        if self._loaded is None or self._loaded[0] != bundle:
-            from .priors.multiview import MultiViewPrior
+    def prior(self, config: GenerateConfig) -> Any:
+        """The loaded multi-view prior of a bundle, kept for the next job; None where it has none."""
+        if self._loaded is None or self._loaded[0] != config.bundle:
+            from .pipeline import multiview_of
 
-            self._loaded = None  # before the next one takes its memory
-            self._loaded = bundle, MultiViewPrior.load(bundle)
-        return self._loaded[1]
+            self.free()  # before the next one takes its memory
+            prior = multiview_of(config)
+            self._loaded = None if prior is None else (config.bundle, prior)
+        return None if self._loaded is None else self._loaded[1]
+
+    def free(self) -> None:
+        """Forget the loaded networks, and give back what the device keeps for later."""
+        self._loaded = None
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def reporter(self, job: str, shares: dict[str, tuple[float, float]]) -> Any:
         folder = Path(tempfile.gettempdir())
@@ -179,7 +197,9 @@ class Worker:
             fraction = low + (high - low) * progress.step / max(progress.total, 1)
             shown = None
             if progress.preview is not None and now - drawn[0] > PREVIEW_SECONDS:
-                drawn[0], shown = now, str(write_preview(progress.preview(), preview_file))
+                drawn[0] = now
+                with suppress(OSError):  # a full disk, or somebody reading the last one: the work is worth more
+                    shown = str(write_preview(progress.preview(), preview_file))
             left = (now - began) * (1 - fraction) / fraction if fraction > 0.02 else None
             self.say(
                 "progress", id=job, stage=progress.stage, step=progress.step, total=progress.total,
@@ -231,10 +251,14 @@ def main(idle: float = 900.0) -> int:
     protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     worker = Worker(protocol, idle)
 
     def read() -> None:
-        worker.read(sys.stdin)
+        with suppress(OSError, ValueError):  # a broken pipe ends it as its end does
+            worker.read(sys.stdin)
+        worker.end()
         time.sleep(GRACE_SECONDS)  # loading the networks, or torch itself, looks at nothing meanwhile
         os._exit(3)
 

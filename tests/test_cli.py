@@ -66,6 +66,12 @@ def test_a_bad_image_is_one_clear_line_and_code_2(kind, tmp_path, capsys):
         (["--preset", "best"], "unknown preset 'best'; use one of fast, default, quality, paper"),
         (["--bundle", "nothing"], "no bundle 'nothing' here"),
         (["--method", "magic"], "unknown method 'magic'"),
+        (["--device", "nowhere"], "device 'nowhere' cannot be used"),
+        (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
+        (["--seed", str(2**64)], "the seed must be 0 to 2^53"),
+        (["--seed", "-1"], "the seed must be 0 to 2^53"),
+        (["--preview", "now.jpg"], "previews are written as PNG"),
+        (["--preview", str(EXAMPLES / "rocket.png" / "now.png")], "cannot write"),
     ],
 )
 def test_bad_options_name_the_good_ones(extra, says, tmp_path, capsys):
@@ -93,6 +99,58 @@ def test_several_images_need_a_folder_and_different_names(tmp_path, capsys):
     other.write_bytes(Path(ROCKET).read_bytes())
     assert run("generate", ROCKET, other, "-o", tmp_path / "out") == 2
     assert "several images would be written to rocket.glb" in capsys.readouterr().err
+
+
+def test_inputs_are_named_and_never_overwritten(ball, tmp_path, capsys):
+    assert run("generate", "-o", tmp_path / "out") == 2
+    assert "name at least one image" in capsys.readouterr().err
+    assert run("enhance", ROCKET, "-o", tmp_path / "out") == 2
+    assert "name at least one coarse view" in capsys.readouterr().err
+    image, mesh = tmp_path / "rocket.png", tmp_path / "ball.glb"
+    image.write_bytes(Path(ROCKET).read_bytes())
+    mesh.write_bytes(ball.read_bytes())
+    for command in (
+        ["views", image, "-o", image],
+        ["refine", mesh, "--reference", image, "-o", tmp_path],
+        ["enhance", image, ROCKET, "-o", tmp_path],
+    ):
+        assert run(*command) == 2
+        assert "is an input and would be overwritten" in capsys.readouterr().err
+    assert image.read_bytes() == Path(ROCKET).read_bytes()
+    assert mesh.read_bytes() == ball.read_bytes()
+    assert run("refine", mesh, "--reference", image, "-o", tmp_path / "new.glb", "--elevation", "90") == 2
+    assert "elevation must be -85 to 85 degrees" in capsys.readouterr().err
+
+
+def test_a_resumed_folder_leaves_out_what_is_done(tmp_path, capsys):
+    from iso3d_core.images import load_reference
+    from iso3d_core.pipeline import configure, work_key
+    from iso3d_core.types import Mesh
+
+    images = [ROCKET, str(EXAMPLES / "duck.png")]
+    for path in images:
+        key = work_key(configure("fast"), load_reference(path))
+        triangle = np.eye(3, dtype=np.float32)
+        Mesh(triangle, np.array([[0, 1, 2]], np.int32), triangle, metadata={"work": key}).save(
+            tmp_path / f"{Path(path).stem}.glb"
+        )
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert run("generate", *images, "-o", tmp_path, "--preset", "fast", "--resume") == 0
+    assert capsys.readouterr().out.count("is done already") == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_preview_that_fails_does_not_end_the_work(tmp_path):
+    import torch
+
+    from iso3d_core.bars import Bars
+    from iso3d_core.types import Progress
+
+    preview = tmp_path / "now.png"
+    preview.mkdir()  # nothing can be moved there
+    with Bars(preview) as bars:
+        bars.show(Progress("views", 1, 2, lambda: torch.zeros(2, 3, 8, 8)))
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, capsys):
@@ -157,6 +215,13 @@ def test_render_takes_a_field(style, tmp_path):
         pixels = np.asarray(image)
     assert pixels.shape == (32, 64, 3)
     assert len(np.unique(pixels)) > 2
+    assert (pixels[0, 0] == (0 if style in ("depth", "mask") else 255)).all()
+    assert run("render", field, "-o", out, "--frames", "1", "--size", "32", "--style", style, "--transparent") == 0
+    with Image.open(out) as image:
+        straight = np.asarray(image)
+    if style == "color":  # no white in it where the object is thin
+        solid, thin = straight[..., 3] > 250, (straight[..., 3] > 8) & (straight[..., 3] < 128)
+        assert abs(int(straight[thin][:, :3].mean()) - int(straight[solid][:, :3].mean())) < 8
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
@@ -172,7 +237,8 @@ def test_render_refuses_what_it_cannot_do(ball, tmp_path, capsys):
     assert run("render", ball, "-o", tmp_path / "a.mp4") == 2
     assert run("render", ball, "-o", tmp_path / "a.gif", "--style", "oil") == 2
     assert run("render", tmp_path / "none.glb", "-o", tmp_path / "a.gif") == 2
-    assert capsys.readouterr().err.count("iso3d: ") == 3
+    assert run("render", ball, "-o", tmp_path / "a.gif", "--frames", "1000", "--size", "4096") == 2
+    assert capsys.readouterr().err.count("iso3d: ") == 4
     assert list(tmp_path.iterdir()) == []
 
 

@@ -329,6 +329,10 @@ def test_the_mesh_stage_goes_on_with_the_surface(tmp_path):
     assert out.rgb.shape == (2, 3, 16, 16)
     assert float(out.opacity.detach().max()) == 1
     assert out.rgb[out.opacity.expand(-1, 3, -1, -1) == 0].min() == 1  # white behind
+    edge = (out.opacity > 0.5) & (out.opacity < 1)
+    distance = (out.depth / out.opacity)[edge]  # as `reference_losses` takes it
+    assert len(distance) > 0
+    assert float(distance.detach().max()) <= float(out.depth[out.opacity == 1].detach().max()) * 1.1
     mesh = export_shape(work, config)
     assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=True, merge_tex=True, merge_norm=True).is_watertight
     assert mesh.texture is not None

@@ -20,7 +20,7 @@ from iso3d_core.render.differentiable import (
     vertex_normals,
 )
 from iso3d_core.render.raster import render_geometry
-from iso3d_core.types import Mesh
+from iso3d_core.types import Diverged, Mesh
 
 
 def ball(radius=0.6):
@@ -89,6 +89,14 @@ def test_a_density_becomes_the_surface_at_its_threshold():
     grid = DMTet.from_density(lambda points: 8 * torch.exp(-4 * (points.norm(dim=-1) - 0.5)), 32, 8.0)
     vertices, _ = grid.surface()
     torch.testing.assert_close(vertices.norm(dim=-1), torch.full((len(vertices),), 0.5), atol=0.01, rtol=0)
+
+
+def test_a_thin_density_becomes_a_surface_at_a_lower_threshold():
+    grid = DMTet.from_density(lambda points: 2 * torch.exp(-4 * points.norm(dim=-1)), 32, 8.0)
+    vertices, _ = grid.surface()
+    torch.testing.assert_close(vertices.norm(dim=-1).mean(), torch.tensor(math.log(2) / 4), atol=0.01, rtol=0)
+    with pytest.raises(Diverged, match="no surface"):
+        DMTet.from_density(lambda points: torch.zeros(len(points)), 8, 8.0).surface()
 
 
 def test_it_sees_what_the_ray_caster_sees():

@@ -192,6 +192,20 @@ def guided(method, **settings):
     return replace(config, guided=replace(config.guided, **settings))
 
 
+def test_hifi123_says_at_once_that_the_depth_prior_is_missing(reference, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISO3D_HOME", str(tmp_path / "home"))
+    embedded = find_bundle("tiny").folder
+    (tmp_path / "mine").mkdir()
+    for part in embedded.iterdir():
+        if part.name != "depth":
+            (tmp_path / "mine" / part.name).symlink_to(part)
+    config = replace(guided("hifi123"), bundle=str(tmp_path / "mine"))
+    stages = []
+    with pytest.raises(InputError, match="no bundle 'sd-depth' here"):
+        generate(reference, config, lambda p: stages.append(p.stage))
+    assert stages == []
+
+
 def test_hifi123_carries_the_texture_to_a_mesh_that_stays(reference, prior):
     """The same surface, another texture, nearer to the reference where the reference shows it."""
     config = guided("hifi123")

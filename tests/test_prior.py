@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import pytest
 import torch
 from small import UNET
@@ -5,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
+from iso3d_core.methods.isotropic3d import camera_of
 from iso3d_core.priors import base
 from iso3d_core.priors.attention import FoldViews, fold_views, guess_views, predict
 from iso3d_core.priors.base import load_quick_vae, not_white
@@ -12,7 +16,7 @@ from iso3d_core.priors.multiview import MultiViewPrior, triangle
 from iso3d_core.priors.sketch import Sketch
 from iso3d_core.train.diffusion import SCHEDULE, TINY_SCHEDULE
 from iso3d_core.types import Cancelled, InputError, Reference
-from iso3d_core.weights import Bundle
+from iso3d_core.weights import Bundle, find_bundle
 
 
 def random(*shape, seed=0):
@@ -266,3 +270,19 @@ def test_a_sketch_goes_into_the_unet_beside_the_latents():
 def test_a_triangle_is_put_back_as_it_was():
     whole = random(7, 7).tril()
     assert torch.equal(triangle(whole[*torch.tril_indices(7, 7)]), whole)
+
+
+@pytest.mark.parametrize(
+    "name", ["clip/open_clip_model", "clip/familiar", "sketch/model", "multiview/diffusion_pytorch_model"]
+)
+def test_a_damaged_file_of_a_bundle_is_named(name, tmp_path):
+    copy = tmp_path / "tiny"
+    shutil.copytree(find_bundle("tiny").folder, copy)
+    os.truncate(copy / f"{name}.safetensors", 1000)
+    with pytest.raises(InputError, match=f"damaged files: {name}"):
+        MultiViewPrior.load(copy)
+
+
+def test_a_bundle_without_cameras_gets_hifi123s():
+    assert camera_of({}) == {"distance": 3.8, "fov_y_deg": 20.0}
+    assert camera_of({"camera": {"distance": 2.0, "fov_y_deg": 35.0}}) == {"distance": 2.0, "fov_y_deg": 35.0}

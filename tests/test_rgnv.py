@@ -184,10 +184,16 @@ def test_the_reference_matters_and_the_background_stays_white(prior):
     assert (deep - red).abs().max() > 1e-4
 
 
-def test_progress_moves_to_its_end_and_may_stop_the_work(prior):
+def test_progress_moves_to_its_end_and_may_stop_the_work(prior, monkeypatch):
     seen = []
     rgnv.enhance(prior, reference(), *views(1), steps=5, on_progress=lambda p: seen.append((p.step, p.total)))
     assert seen == [(i, 9) for i in range(1, 10)]
+    monkeypatch.setattr("iso3d_core.priors.base.LISTEN_SECONDS", 0.0)  # every layer is slow
+    again = []
+    rgnv.enhance(prior, reference(), *views(1), steps=5, on_progress=lambda p: again.append((p.step, p.total)))
+    assert len(again) > len(seen)
+    assert again == sorted(again)
+    assert again[-1] == (9, 9)
 
     class Stop(Exception):
         pass

@@ -106,7 +106,7 @@ def test_cancelling_stops_a_running_and_a_waiting_job_within_a_second(client, tm
 
 
 def test_bad_requests_are_answered_and_the_worker_lives_on(client, tmp_path):
-    client.process.stdin.write("not json\n")
+    client.process.stdin.buffer.write(b"not json \xff\n")
     client.send("dance", id="x")
     client.send("generate", id="b", image=str(tmp_path / "none.png"), out=str(tmp_path / "o.glb"), preset="fast")
     client.send("generate", id="c", image=str(ROCKET), out=str(tmp_path / "o.glb"), preset="slow")

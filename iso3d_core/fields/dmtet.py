@@ -11,7 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..config import LOWEST_THRESHOLD
 from ..render.differentiable import unique_pairs
+from ..types import Diverged
 
 # The six tetrahedra around a cube's diagonal (Kuhn 1960): the same in each cube, so that neighbours share faces.
 # Corners are numbered x + 2 y + 4 z.
@@ -43,13 +45,22 @@ class DMTet(nn.Module):
 
     @staticmethod
     def from_density(density: Callable[[Tensor], Tensor], resolution: int, threshold: float) -> DMTet:
-        """The surface where a density is ``threshold``; the distance is the logarithm of their ratio, in -1..1."""
-        return DMTet(resolution, lambda points: (threshold / density(points).clamp(min=1e-6)).log().clamp(-1, 1))
+        """The surface where a density is ``threshold``; the distance is the logarithm of their ratio, in -1..1.
+
+        A density that stays below is taken at a lower threshold.
+        """
+
+        shape = DMTet(resolution, density)
+        found = shape.distances.detach().clamp(min=1e-6)
+        while threshold > LOWEST_THRESHOLD and float(found.max()) <= threshold:
+            threshold /= 2
+        shape.distances.data = (threshold / found).log().clamp(-1, 1)
+        return shape
 
     def surface(self) -> tuple[Tensor, Tensor]:
         """Vertices [n, 3], differentiable, and faces [m, 3], counter-clockwise seen from outside.
 
-        Raises ValueError where there is no surface.
+        Raises Diverged where there is no surface.
         """
         at = self.points + torch.tanh(self.offsets) * (0.45 * self.cell)
         distances = torch.where(self.get_buffer("border"), self.distances.abs() + 1e-3, self.distances)
@@ -75,13 +86,13 @@ def marching_tetrahedra(points: Tensor, distances: Tensor, tets: Tensor) -> tupl
     """The zero set of distances [N], linear in each of the tetrahedra [T, 4] of the points [N, 3].
 
     -> vertices [n, 3], differentiable in both, and faces [m, 3], looking to where distances are positive
-    Raises ValueError where no distance changes its sign.
+    Raises Diverged where no distance changes its sign.
     """
     inside = distances < 0
     count = inside[tets].sum(dim=1)
     tets = tets[(count > 0) & (count < 4)]
     if len(tets) == 0:
-        raise ValueError("the grid holds no surface; every distance has the same sign")
+        raise Diverged("the grid holds no surface: the shape has vanished; try another seed or method, or fewer steps")
     order = (~inside[tets]).long().argsort(dim=1, stable=True)
     tets = tets.gather(1, order)  # inside first
     count = inside[tets].sum(dim=1)

@@ -55,36 +55,40 @@ class Scene(nn.Module):
         return self.view(orbit(even_azimuths(4), 15.0), size, "color")[:, :3]
 
     @torch.no_grad()
-    def view(self, cameras: Cameras, size: int, style: str = "color") -> Tensor:
+    def view(self, cameras: Cameras, size: int, style: str = "color", background: float | None = 1.0) -> Tensor:
         """[V, 4, size, size] in [0, 1]: base color, "normal" (world * 0.5 + 0.5), "depth" (near 1, far 0) or "mask".
 
-        The fourth channel is opacity; the others stand on white. Raises InputError for another style.
+        background : grey behind the object; None leaves straight colors. The fourth channel is opacity, which a mask
+        has in every channel. Raises InputError for another style.
         """
         cameras = cameras.to(self.field.table.device)
         out = render(self.field, cameras, size, self.settings.samples, self.occupancy, normals=style == "normal")
         alpha = out.opacity
+        if style == "mask":
+            return alpha.expand(-1, 4, -1, -1)
         if style == "color":
-            rgb = out.rgb
-        elif style == "mask":
-            rgb = alpha.expand(-1, 3, -1, -1)
+            rgb = ((out.rgb - (1 - alpha)) / alpha.clamp(min=1e-3)).clamp(0, 1)  # rendered on white
         elif style == "depth":
             depth = out.depth / alpha.clamp(min=1e-3)
             seen = alpha > 0.5
             near, far = (depth[seen].min(), depth[seen].max()) if bool(seen.any()) else (0.0, 1.0)
-            rgb = ((far - depth) / max(float(far - near), 1e-6)).clamp(0, 1).expand(-1, 3, -1, -1) * seen + ~seen
+            rgb = ((far - depth) / max(float(far - near), 1e-6)).clamp(0, 1).expand(-1, 3, -1, -1)
         elif style == "normal":
             total = torch.zeros(len(cameras) * size * size, 3, device=alpha.device)
             if out.normals is not None and out.normal_rows is not None:
                 rows = out.normal_rows
                 total.index_add_(0, out.rays[rows], out.normals * out.weights[rows, None])
             normal = torch.nn.functional.normalize(total, dim=-1).reshape(len(cameras), size, size, 3)
-            rgb = (normal.permute(0, 3, 1, 2) * 0.5 + 0.5) * alpha + 1 - alpha
+            rgb = normal.permute(0, 3, 1, 2) * 0.5 + 0.5
         else:
             raise InputError(f"unknown style {style!r} for a field; use one of color, normal, depth, mask")
+        if background is not None:
+            rgb = rgb * alpha + background * (1 - alpha)
         return torch.cat([rgb, alpha], dim=1)
 
     def save(self, path: Path) -> None:
         """Write a .safetensors file with the settings inside."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         part = path.with_name(path.name + ".part")
@@ -92,7 +96,7 @@ class Scene(nn.Module):
         try:
             save_file({k: v.contiguous().cpu() for k, v in self.state_dict().items()}, part, metadata=header)
             os.replace(part, path)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             part.unlink(missing_ok=True)
             raise InputError(f"cannot write {path}: {error}; choose another output") from None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..types import Diverged
+
 # Each try at decimation: (multiple of the target, fast-simplification's aggressiveness).
 TRIES = ((1.0, 7.0), (1.5, 4.0), (4.0, 2.0))
 
@@ -140,7 +142,7 @@ def _keep_large(vertices: np.ndarray, faces: np.ndarray, keep_ratio: float) -> t
     volume = np.bincount(owner, weights=(a * np.cross(b, c)).sum(axis=1), minlength=count)
     size = np.where(volume > 0, size, 0)
     if not size.any():
-        raise ValueError("the mesh encloses no volume; its faces must be counter-clockwise seen from outside")
+        raise Diverged("the mesh encloses no volume; its faces must be counter-clockwise seen from outside")
     keep = (size >= keep_ratio * size.max()) & (size > 0)
     return _compact(vertices, faces[keep[owner]])
 

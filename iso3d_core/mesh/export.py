@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,16 @@ def save_mesh(mesh: Mesh, path: str | Path) -> Path:
     files[path.name] = files.pop(path.stem + path.suffix.lower())
     _write_all(path.parent, files)
     return path
+
+
+def finished(path: str | Path) -> str | None:
+    """The `pipeline.work_key` that the mesh file at ``path`` is the result of; None where it does not say."""
+    beside = Path(path).with_suffix(".json")
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8")) if Path(path).is_file() else {}
+    except (OSError, ValueError):
+        return None
+    return found.get("work") if isinstance(found, dict) else None
 
 
 def load_mesh(path: str | Path) -> Mesh:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..types import OnProgress, Progress
+from ..types import Diverged, OnProgress, Progress
 
 CHUNK_POINTS = 2**18
 # The logarithm of density / threshold is clamped to as much below 0 as it reaches above, within these limits: were
@@ -21,7 +21,7 @@ TIE_BREAK = 1.06
 GAP = 1e-3
 
 
-class EmptySurface(ValueError):
+class EmptySurface(Diverged):
     """The density is nowhere above the threshold.
 
     maximum : the largest density on the grid; the caller may try again with a threshold below it
@@ -56,7 +56,8 @@ def extract_surface(
     Marching cubes interpolates the logarithm of the density, which for exponential and sigmoid profiles places the
     vertices two to six times more exactly than the density itself.
 
-    Raises EmptySurface if the density is nowhere above the threshold; ValueError for a NaN, or arguments out of range.
+    Raises EmptySurface if the density is nowhere above the threshold; Diverged for a NaN; ValueError for arguments out
+    of range.
     """
     from skimage.measure import marching_cubes
 
@@ -66,7 +67,7 @@ def extract_surface(
         raise ValueError(f"threshold and radius must be above 0, got {threshold} and {radius}")
     grid = _sample(density, resolution, radius, on_progress, torch.device(device))
     if np.isnan(grid).any():
-        raise ValueError("the density field has NaN values: the optimisation diverged; lower the learning rate")
+        raise Diverged("the density field has NaN values: the optimisation diverged; lower the learning rate")
     for axis in range(3):
         border: list[slice | list[int]] = [slice(None)] * 3
         border[axis] = [0, -1]

@@ -29,7 +29,6 @@ from .mesh_stage import MeshWork, optimise_mesh
 from .reference import ReferenceView, reference_view
 
 log = logging.getLogger("iso3d")
-CAMERA = {"distance": 3.8, "fov_y_deg": 20.0}  # of the reference, where a bundle says nothing (HiFi-123, section 4.1)
 
 
 def optimise(
@@ -158,8 +157,7 @@ def reference_camera(
     config: GenerateConfig, multiview: MultiViewPrior | None, embedding: Tensor | None, reference: Reference
 ) -> tuple[ReferenceView, float]:
     """What the reference's camera has to see, and its elevation in degrees."""
-    info = find_bundle(config.bundle).info
-    camera = {**CAMERA, **{name: info.get("camera", {}).get(name, value) for name, value in CAMERA.items()}}
+    camera = isotropic3d.camera_of(find_bundle(config.bundle).info)
     size = config.stage.resolution[0][1]
     guess = None if multiview is None or embedding is None else multiview.guess_reference(reference, embedding, size)
     elevation = config.guided.elevation_deg

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,9 +104,14 @@ def sample_sheets(
     return cameras.to(prior.device), views, masks
 
 
+def camera_of(info: dict[str, Any]) -> dict[str, Any]:
+    """``distance`` and ``fov_y_deg`` of a bundle's cameras; HiFi-123's (section 4.1) where bundle.json says nothing."""
+    return {"distance": 3.8, "fov_y_deg": 20.0, **info.get("camera", {})}
+
+
 def bundle_orbit(prior: LatentPrior, azimuth_deg: Tensor, elevation_deg: float) -> Cameras:
     """An orbit at the distance and field of view the bundle was trained with."""
-    camera = prior.info["camera"]
+    camera = camera_of(prior.info)
     return orbit(azimuth_deg, elevation_deg, camera["distance"], camera["fov_y_deg"])
 
 

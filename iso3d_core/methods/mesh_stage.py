@@ -60,6 +60,7 @@ class MeshWork(nn.Module):
         image = full.reshape(len(cameras), size, size, 4).permute(0, 3, 1, 2)
         image = antialias(image, hits.face, vertices, faces, cameras)
         depth = image.new_zeros(len(full)).index_put((hits.rows,), hits.depth).reshape(len(cameras), 1, size, size)
+        depth = depth * image[:, 3:]  # accumulated along the ray, as a field's is
         none = image.new_zeros(0)
         return Rendering(image[:, :3], image[:, 3:], depth, none, none, none)
 

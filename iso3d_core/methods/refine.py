@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from .. import rgnv
 from ..cameras import Cameras, even_azimuths, orbit
-from ..config import FieldConfig
+from ..config import FieldConfig, check_seed
 from ..fields.texture import TextureField
 from ..fit import Checkpoints, fit
 from ..losses import distill, sds_target
@@ -76,6 +76,9 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if self.target not in ("rgsd", "sds"):
             raise InputError(f"target must be rgsd or sds, got {self.target!r}")
+        check_seed(self.seed)
+        if self.reference_elevation_deg is not None and abs(self.reference_elevation_deg) > 85:
+            raise InputError(f"the reference's elevation must be -85 to 85 degrees, got {self.reference_elevation_deg}")
         if self.steps < 0 or self.start_steps < 1 or self.views < 1:
             raise InputError("steps must not be negative, and start_steps and views at least 1")
         if not 16 <= self.texture <= 8192:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +22,8 @@ from ..types import InputError
 from ..weights import Bundle, models_folder
 
 LARGE_BYTES = 500_000_000
+# What reading the damaged files of a bundle raises.
+UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, SafetensorError, json.JSONDecodeError)
 LISTEN_SECONDS = 0.2
 
 
@@ -180,14 +183,31 @@ def load_quick_vae(bundle: Bundle) -> Any:
 
 
 def choose_arithmetic(device: str, precision: str) -> tuple[str, torch.dtype]:
-    """The device that "auto" means here, and bfloat16 where it is fast, float32 elsewhere or when asked for."""
+    """The device that "auto" means here, and bfloat16 where it is fast, float32 elsewhere or when asked for.
+
+    Raises InputError for an unknown precision, or a device that is not here.
+    """
     if precision not in ("auto", "float32"):
         raise InputError(f"unknown precision {precision!r}; use auto or float32")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    on_gpu = device.startswith("cuda")
-    fast = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device, torch.bfloat16 if fast and precision == "auto" else torch.float32
+    try:
+        torch.empty(1, device=device)
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # not built in, or none of that number
+        said = (str(error).splitlines() or ["no reason given"])[0]
+        raise InputError(f"device {device!r} cannot be used ({said}); use auto, or see `iso3d doctor`") from None
+    return device, torch.bfloat16 if precision == "auto" and _fast_with_bfloat16(device) else torch.float32
+
+
+def _fast_with_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    # oneDNN is not part of torch on every system.
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def not_white(views: Tensor) -> Tensor:
@@ -205,7 +225,7 @@ def load_part(bundle: Bundle, name: str, dtype: torch.dtype) -> tuple[Any, Any, 
         vae = AutoencoderKL.from_pretrained(bundle.part("vae"), torch_dtype=torch.float32, **options)
         unet = UNet2DConditionModel.from_pretrained(bundle.part(name), torch_dtype=dtype, **options)
         scheduler = DDIMScheduler.from_config(json.loads((bundle.part(name) / "scheduler_config.json").read_text()))
-    except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+    except UNREADABLE as error:
         raise cannot_load(bundle, error) from error
     return vae, unet, scheduler
 

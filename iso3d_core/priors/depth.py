@@ -6,7 +6,6 @@ text, and keys and values of another image (`injection`), which is what HiFi-123
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 
 from ..types import InputError
 from ..weights import Bundle, find_bundle
-from .base import LatentPrior, cannot_load, choose_arithmetic, load_part
+from .base import UNREADABLE, LatentPrior, cannot_load, choose_arithmetic, load_part
 from .clip import ClipText
 from .injection import share_attention
 
@@ -62,7 +61,7 @@ class DepthPrior(LatentPrior):
         device, dtype = choose_arithmetic(device, precision)
         try:
             text = ClipText.load(bundle.part("text"))
-        except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+        except UNREADABLE as error:
             raise cannot_load(bundle, error) from error
         return DepthPrior(text, *load_part(bundle, "depth", dtype), bundle.info).place(device, precision)
 

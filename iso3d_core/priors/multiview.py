@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..overlay import laid_over
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .attention import HARMONICS, fold_views, guess_views, predict
-from .base import LatentPrior, cannot_load, choose_arithmetic, ddim, load_part, load_quick_vae
+from .base import UNREADABLE, LatentPrior, cannot_load, choose_arithmetic, ddim, load_part, load_quick_vae
 from .clip import ClipImage
 from .sketch import SIDE, Sketch
 
@@ -72,18 +71,21 @@ class MultiViewPrior(LatentPrior):
         device, dtype = choose_arithmetic(device, precision)
         try:
             clip = ClipImage.load(bundle.part("clip"))
-        except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+        except UNREADABLE as error:
             raise cannot_load(bundle, error) from error
         vae, unet, scheduler = load_part(bundle, "multiview", dtype)
         fold_views(unet)
-        if (bundle.folder / "sketch").is_dir():
-            unet.sketch = Sketch.load(bundle.folder / "sketch").to(dtype)
         prior = MultiViewPrior(clip, vae, unet, scheduler, bundle.info)
-        prior.quick_vae = load_quick_vae(bundle)
         seen = bundle.folder / "clip" / "familiar.safetensors"
-        if seen.exists():
-            prior.familiar = {name: value.float() for name, value in load_file(seen).items()}
-            prior.familiar["whiten"] = triangle(prior.familiar["whiten"])
+        try:
+            if (bundle.folder / "sketch").is_dir():
+                unet.sketch = Sketch.load(bundle.folder / "sketch").to(dtype)
+            prior.quick_vae = load_quick_vae(bundle)
+            if seen.exists():
+                prior.familiar = {name: value.float() for name, value in load_file(seen).items()}
+                prior.familiar["whiten"] = triangle(prior.familiar["whiten"])
+        except UNREADABLE as error:
+            raise cannot_load(bundle, error) from error
         return prior.place(device, precision)
 
     # ---- the image ------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ The embedded one was trained with depth left out of part of its images, so that 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from ..types import InputError
 from ..weights import Bundle, find_bundle
-from .base import LatentPrior, cannot_load, choose_arithmetic, load_part
+from .base import UNREADABLE, LatentPrior, cannot_load, choose_arithmetic, load_part
 from .clip import ClipText
 
 
@@ -53,7 +52,7 @@ class TextPrior(LatentPrior):
         device, dtype = choose_arithmetic(device, precision)
         try:
             text = ClipText.load(bundle.part("text"))
-        except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+        except UNREADABLE as error:
             raise cannot_load(bundle, error) from error
         return TextPrior(text, *load_part(bundle, part, dtype), bundle.info).place(device, precision)
 

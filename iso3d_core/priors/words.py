@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
-from .base import cannot_load
+from .base import UNREADABLE, cannot_load
 from .clip import ClipImage, any_tokenizer, load_shards, make_clip
 
 DIRECTIONS = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
@@ -112,7 +112,7 @@ class ClipPair(nn.Module):
                 words = json.loads((bundle.part("words") / "words.json").read_text())
                 probe = load_file(bundle.part("words") / "probe.safetensors")
             return ClipPair(ClipImage.load(bundle.part("clip")), clip, tokenizer, words, probe)
-        except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+        except UNREADABLE as error:
             raise cannot_load(bundle, error) from error
 
     @property

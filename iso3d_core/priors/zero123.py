@@ -7,7 +7,6 @@ a first guess of the view (`sketch`): from a token alone it does not learn withi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..cameras import Cameras, unit_sphere_matrix
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .attention import guess_views
-from .base import LatentPrior, cannot_load, choose_arithmetic, ddim, load_part
+from .base import UNREADABLE, LatentPrior, cannot_load, choose_arithmetic, ddim, load_part
 from .clip import ClipImage, load_shards
 from .sketch import Sketch
 
@@ -75,11 +74,11 @@ class Zero123Prior(LatentPrior):
             weights = load_shards(bundle.part("cc_projection"), "model")
             projection = nn.Linear(weights["weight"].shape[1], weights["weight"].shape[0])
             projection.load_state_dict({name: value.float() for name, value in weights.items()})
-        except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+            vae, unet, scheduler = load_part(bundle, "zero123", dtype)
+            if unet.config.in_channels > 2 * unet.config.out_channels:
+                unet.sketch = Sketch.load(bundle.part("sketch")).to(dtype)
+        except UNREADABLE as error:
             raise cannot_load(bundle, error) from error
-        vae, unet, scheduler = load_part(bundle, "zero123", dtype)
-        if unet.config.in_channels > 2 * unet.config.out_channels:
-            unet.sketch = Sketch.load(bundle.part("sketch")).to(dtype)
         return Zero123Prior(clip, projection, vae, unet, scheduler, bundle.info).place(device, precision)
 
     @torch.no_grad()

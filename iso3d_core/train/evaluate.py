@@ -5,7 +5,6 @@ Nothing is aligned but the bounding boxes' centre and diagonal; "turned" takes t
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -83,12 +82,20 @@ def score(obj: WorldObject, make_mesh: Callable[[Reference], Mesh], prior: Multi
     seen = render_mesh(mesh, reference_camera(obj.seed)[1], 256, background=None)[0]
     cropped = torch.from_numpy(center_crop(seen.permute(1, 2, 0).numpy(), 256, MARGIN)).permute(2, 0, 1)
     clip = F.cosine_similarity(prior.embed(Reference(cropped)).flatten(), embedding.flatten(), dim=0)
-    # Kilobytes on Linux, bytes on macOS.
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Score(
         iou, iou_turned, near, near_turned, silhouette, color, psnr(views, truth), float(clip),
-        float(is_watertight(mesh)), seconds, memory / 1e9,
+        float(is_watertight(mesh)), seconds, peak_memory() / 1e9,
     )  # fmt: skip
+
+
+def peak_memory() -> float:
+    """Bytes that this process held at its peak; not a number on systems that do not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    # Kilobytes on Linux, bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
 def is_watertight(mesh: Mesh) -> bool:
