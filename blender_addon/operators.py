@@ -70,21 +70,11 @@ class TextureFromImage(bpy.types.Operator):
     def execute(self, context):
         obj = context.active_object
         try:
-            if not obj.data.uv_layers:
-                unwrap(obj)
             job = session.ask_texture(obj, context.scene, self.filepath, self.seed, preferences(context))
         except (ValueError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return wait_for(self, job)
-
-
-def unwrap(obj) -> None:
-    """Blender's own Smart UV Project, for the active mesh without a UV map."""
-    bpy.ops.object.mode_set(mode="EDIT")
-    bpy.ops.mesh.select_all(action="SELECT")
-    bpy.ops.uv.smart_project(island_margin=0.01)
-    bpy.ops.object.mode_set(mode="OBJECT")
 
 
 def wait_for(operator, job):

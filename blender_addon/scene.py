@@ -36,6 +36,23 @@ def add_object(
     return obj
 
 
+def unwrap(obj: bpy.types.Object) -> None:
+    """Blender's own Smart UV Project, for the active mesh without a UV map; other selected ones keep theirs."""
+    others = [other for other in bpy.context.selected_objects if other != obj]
+    for other in others:
+        other.select_set(False)
+    try:
+        bpy.ops.object.mode_set(mode="EDIT")
+        bpy.ops.mesh.select_all(action="SELECT")
+        bpy.ops.uv.smart_project(island_margin=0.01)
+        bpy.ops.object.mode_set(mode="OBJECT")
+    finally:
+        for other in others:
+            other.select_set(True)
+    if not bpy.app.background:
+        bpy.ops.ed.undo_push(message=f"Unwrap {obj.name}")
+
+
 def refinable(obj: bpy.types.Object) -> glb.Mesh:
     """The object's mesh as it stands in the world, with its first UV map and base color image; it needs a UV map.
 
@@ -64,11 +81,21 @@ def base_color_image(obj: bpy.types.Object) -> bytes | None:
         if node.type == "BSDF_PRINCIPLED" and node.inputs["Base Color"].links:
             source = node.inputs["Base Color"].links[0].from_node
             image = getattr(source, "image", None)
-            if image is not None and image.packed_file is not None:
-                data = bytes(image.packed_file.data)
-                if data[1:4] == b"PNG" or data[:2] == b"\xff\xd8":
-                    return data
+            data = b"" if image is None else _image_file(image)
+            if data[1:4] == b"PNG" or data[:2] == b"\xff\xd8":
+                return data
     return None
+
+
+def _image_file(image: bpy.types.Image) -> bytes:
+    """The bytes of an image's file, packed or on disk; none where there is no such file."""
+    if image.packed_file is not None:
+        return bytes(image.packed_file.data)
+    path = Path(bpy.path.abspath(image.filepath, library=image.library))
+    try:
+        return path.read_bytes() if image.filepath and path.is_file() else b""
+    except OSError:
+        return b""
 
 
 def _nodes(material: bpy.types.Material | None):

@@ -90,6 +90,8 @@ def ask_texture(obj: bpy.types.Object, place: bpy.types.Scene, image: str, seed:
         image=image, out="", server=preferences.server(), seed=seed, bundle=preferences.bundle,
         target=open_file.target(place), object_name=obj.name,
     )  # fmt: skip
+    if not obj.data.uv_layers:
+        scene.unwrap(obj)
     folder = Path(results_folder())
     job.out, job.mesh = str(folder / f"texture-{job.id}.glb"), str(folder / f"mesh-{job.id}.glb")
     Path(job.mesh).write_bytes(glb.write(scene.refinable(obj)))
@@ -100,6 +102,8 @@ def ask_texture(obj: bpy.types.Object, place: bpy.types.Scene, image: str, seed:
 
 def start_check(server: Server) -> Check:
     global check
+    if check is not None:
+        check.close()  # or an unanswered one leaves its worker behind
     check = Check(connect(server))
     watch()
     return check

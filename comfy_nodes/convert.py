@@ -18,7 +18,7 @@ BACKGROUND, SUBJECT = "background (Load Image)", "subject"
 
 
 def check_image(image: Any, name: str = "image") -> Tensor:
-    """An IMAGE that can be used, [B, H, W, 3]; raises InputError naming the input."""
+    """An IMAGE that can be used, [B, H, W, 3 or 4]; raises InputError naming the input."""
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[-1] not in (3, 4):
         raise InputError(f"{name}: expected an IMAGE [B, H, W, 3], got {tuple(getattr(image, 'shape', ()))}")
     if image.numel() == 0:
@@ -34,21 +34,22 @@ def references(
     """Each image of the batch, matted and centred as `load_reference` does.
 
     mask : [B or 1, H, W], 1 on the background as Load Image gives it, or on the subject; one that hides nothing
-        (Load Image for an image without alpha) counts as none, and the subject is then found automatically
+        (Load Image for an image without alpha) counts as none. Without one an image's fourth channel is its alpha, and
+        without that the subject is found automatically
     """
     from ..iso3d_core.images import load_reference
 
-    image = check_image(image)[..., :3].float().clamp(0, 1).cpu()
-    alpha = None
+    image = check_image(image, name).float().clamp(0, 1).cpu()
+    alpha = image[..., 3] if image.shape[-1] == 4 else None
+    image = image[..., :3]
     if mask is not None:
         mask = mask.float().cpu()
         mask = mask[None] if mask.ndim == 2 else mask
         if not bool(torch.isfinite(mask).all()):
             raise InputError("mask: it has NaN values; look at the node that made it")
-        alpha = 1 - mask if mask_shows == BACKGROUND else mask
-        if float(alpha.min()) > 0.99:
-            alpha = None
-        elif alpha.shape[1:] != image.shape[1:3]:
+        shown = 1 - mask if mask_shows == BACKGROUND else mask
+        alpha = shown if float(shown.min()) <= 0.99 else alpha
+        if alpha is not None and alpha.shape[1:] != image.shape[1:3]:
             alpha = torch.nn.functional.interpolate(alpha[:, None], image.shape[1:3], mode="bilinear")[:, 0]
     found = []
     for i, rgb in enumerate(image):
@@ -61,9 +62,18 @@ def references(
     return found
 
 
+def one_reference(image: Tensor, mask: Tensor | None, mask_shows: str = BACKGROUND, name: str = "image") -> Reference:
+    """The reference of a batch of one; raises InputError for more, of which only the first would be seen."""
+    if len(check_image(image, name)) > 1:
+        raise InputError(f"{name}: one image at a time, this batch has {len(image)}; pick one by Image From Batch")
+    return references(image, mask, mask_shows, name)[0]
+
+
 def from_image(image: Tensor) -> Tensor:
-    """IMAGE [V, H, W, 3] -> [V, 3, H, W] on the CPU, in [0, 1]."""
-    return image[..., :3].float().clamp(0, 1).permute(0, 3, 1, 2).cpu().contiguous()
+    """IMAGE [V, H, W, 3 or 4] -> [V, 3, H, W] on the CPU, in [0, 1]; what is transparent becomes white."""
+    if image.shape[-1] == 4:
+        image = image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
+    return image.float().clamp(0, 1).permute(0, 3, 1, 2).cpu().contiguous()
 
 
 def resize_masks(mask: Tensor, views: Tensor) -> Tensor:
@@ -122,8 +132,21 @@ def mesh_values(mesh: Mesh) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     return vertices, torch.from_numpy(mesh.faces.astype(np.int64))[None], more
 
 
+def one_mesh(mesh: Any) -> Mesh:
+    """The MESH of a batch of one; raises InputError for more, of which only the first would be used."""
+    if mesh_count(mesh) > 1:
+        raise InputError(f"mesh: one at a time, this batch has {mesh_count(mesh)}; make them one by one")
+    return from_host_mesh(mesh)
+
+
+def mesh_count(mesh: Any) -> int:
+    """How many meshes a MESH holds."""
+    vertices = getattr(mesh, "vertices", None)
+    return 0 if vertices is None else len(vertices)
+
+
 def from_host_mesh(mesh: Any, index: int = 0) -> Mesh:
-    """A MESH of any node as the core's, its first item; raises InputError for one without triangles."""
+    """Number ``index`` of a MESH of any node as the core's; raises InputError for one without triangles."""
     from ..iso3d_core.mesh.clean import vertex_normals
 
     def pick(name: str) -> np.ndarray | None:

@@ -18,7 +18,8 @@ class LoadBundle(io.ComfyNode):
             node_id="Iso3DLoadBundle",
             display_name="Load Bundle (iso3d)",
             category=CATEGORY,
-            description="Loads the networks: the embedded bundle, or one that was converted into models/iso3d.",
+            description="Loads the networks: the embedded bundle, one that was pulled or converted, or one in "
+            "models/iso3d.",
             search_aliases=["iso3d", "isotropic3d", "image to 3d", "multi-view"],
             inputs=[
                 io.Combo.Input(

@@ -32,7 +32,7 @@ class SdsNerfOptimizer(io.ComfyNode):
             search_aliases=["score distillation", "nerf", "dreamfusion"],
             inputs=[
                 BUNDLE.Input("bundle", tooltip="From Load Bundle"),
-                EMBEDDING.Input("embedding", tooltip="One embedding"),
+                EMBEDDING.Input("embedding", tooltip="One embedding; what isotropic3d works from"),
                 io.Combo.Input("preset", options=PRESETS, default="default", tooltip="What the zeros below stand for"),
                 io.Int.Input("steps", default=0, min=0, max=100_000, tooltip="Of SDS; 0 takes the preset's"),
                 io.Int.Input("resolution", default=0, min=0, max=512, tooltip="Pixels rendered; 0 takes the preset's"),
@@ -57,7 +57,7 @@ class SdsNerfOptimizer(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "method", options=list(METHODS), default="isotropic3d", optional=True,
-                    tooltip="All but isotropic3d also need the reference; for hifi123 add Refine Mesh afterwards",
+                    tooltip="All but isotropic3d work from the reference; for hifi123 add Refine Mesh afterwards",
                 ),
                 io.Image.Input(
                     "reference", optional=True, tooltip="The image itself, for the methods that hold on to it"
@@ -87,24 +87,34 @@ class SdsNerfOptimizer(io.ComfyNode):
 
         import torch
 
+        from ..iso3d_core.config import WarmStart
         from ..iso3d_core.methods import guides
         from ..iso3d_core.methods.isotropic3d import optimise
         from ..iso3d_core.pipeline import configure
         from ..iso3d_core.presets import customise, with_method
         from ..iso3d_core.types import InputError
-        from .convert import references, to_image
-        from .host import ready, reporter
+        from .convert import one_reference, to_image
+        from .host import device_name, ready, reporter
 
         if len(embedding) != 1:
             raise InputError(f"embedding: one at a time, this batch has {len(embedding)}; pick one image")
         config = customise(
             configure(preset, bundle.name, seed), steps or None, resolution or None, guidance or None, warm_start
         )
+        config = replace(config, device=device_name())
+        if views is not None:
+            if start is not None or not warm_start:
+                other = "start is connected" if start is not None else "warm_start is off"
+                raise InputError(f"views: they are what the warm start fits, but {other}; connect one, or tick it")
+            usual = config.warm_start or configure("default", bundle.name).warm_start  # the preset may have none
+            config = replace(config, warm_start=usual or WarmStart())
+        if start is not None and method == "isotropic3d" and config.stage.steps == 0:
+            raise InputError(f"steps: preset {preset} has no SDS steps, so a field would stay as it is; set some")
         prior = ready(bundle)
         if method != "isotropic3d":
             if reference is None:
                 raise InputError(f"reference: method {method} needs the image itself; connect it, or use isotropic3d")
-            found = references(reference, reference_mask)[0]
+            found = one_reference(reference, reference_mask, name="reference")
             config = with_method(config, method, prompt.strip() or None)
             guided = replace(config.guided, mesh_steps=0)  # a field is what comes out
             guided = replace(guided, steps=steps or guided.steps, guidance_3d=guidance or guided.guidance_3d)

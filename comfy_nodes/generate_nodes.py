@@ -56,6 +56,8 @@ class Generate3D(io.ComfyNode):
         cls, image: Any, bundle: str, preset: str, seed: int, filename_prefix: str, mask: Any = None,
         mask_shows: str = "", method: str = "isotropic3d", prompt: str = "",
     ) -> Any:  # fmt: skip
+        from dataclasses import replace
+
         import torch
 
         from ..iso3d_core.cameras import even_azimuths, orbit
@@ -63,14 +65,15 @@ class Generate3D(io.ComfyNode):
         from ..iso3d_core.presets import with_method
         from ..iso3d_core.render.raster import render_mesh
         from ..iso3d_core.types import stage_shares
-        from .convert import BACKGROUND, mesh_values, references, to_image
-        from .host import load_bundle, output_path, ready, relative, reporter
+        from .convert import BACKGROUND, mesh_values, one_reference, to_image
+        from .host import device_name, load_bundle, output_path, ready, relative, reporter
 
         path, entry = output_path(filename_prefix, ".glb")
-        reference = references(image, mask, mask_shows or BACKGROUND)[0]
+        reference = one_reference(image, mask, mask_shows or BACKGROUND)
         prior = ready(load_bundle(bundle))
         with torch.inference_mode(False), torch.enable_grad():
-            config = with_method(configure(preset, bundle, seed), method, prompt.strip() or None)
+            config = replace(configure(preset, bundle, seed), device=device_name())
+            config = with_method(config, method, prompt.strip() or None)
             report = reporter(tuple(stage_shares(method)), method)
             mesh = generate(reference, config, report, prior=prior)
         mesh.save(path)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..iso3d_core.types import InputError, Progress, stage_shares
+from ..iso3d_core.weights import find_bundle
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 TICKS, PREVIEW_SECONDS, PREVIEW_PIXELS = 1000, 1.0, 512
@@ -56,6 +57,8 @@ def _managed(name: str, load: Callable[[str, str], Any]) -> BundleValue:
     from comfy.model_patcher import ModelPatcher
 
     device = memory.get_torch_device()
+    # What else lies there has to make room first; networks are read straight into it.
+    memory.free_memory(1.1 * find_bundle(name).size_bytes + memory.minimum_inference_memory(), device)
     try:
         with torch.inference_mode(False):
             prior = load(name, str(device))
@@ -78,26 +81,34 @@ def ready(bundle: BundleValue) -> Any:
     import torch
 
     with torch.inference_mode(False):  # moving makes new tensors
-        memory.load_models_gpu([bundle.patcher])
+        memory.load_models_gpu([bundle.patcher], force_full_load=True)  # not in parts: nothing here casts them
     return bundle.prior
 
 
+def device_name() -> str:
+    """The device that ComfyUI computes on, for networks that are loaded while a node works."""
+    import comfy.model_management as memory
+
+    return str(memory.get_torch_device())
+
+
 def bundle_names() -> list[str]:
-    """The embedded bundle and those under ComfyUI's `models/iso3d`."""
-    register_models_folder()
+    """The embedded bundle, those that `iso3d models` made, and those in ComfyUI's `models/iso3d`."""
+    register_models_folders()
     from ..iso3d_core.weights import bundles
 
     return list(dict.fromkeys(bundle.folder.name for bundle in bundles())) or ["tiny"]
 
 
-def register_models_folder() -> None:
-    """Bundles live in `models/iso3d` here, unless ISO3D_HOME says otherwise."""
+def register_models_folders() -> None:
+    """Bundles may lie in `models/iso3d`, and where `extra_model_paths.yaml` names more places for iso3d."""
     import folder_paths
 
-    folder = os.path.join(folder_paths.models_dir, "iso3d")
-    if "iso3d" not in folder_paths.folder_names_and_paths:
-        folder_paths.add_model_folder_path("iso3d", folder)
-    os.environ.setdefault("ISO3D_HOME", folder)
+    from ..iso3d_core.weights import add_models_folder
+
+    folder_paths.add_model_folder_path("iso3d", os.path.join(folder_paths.models_dir, "iso3d"))
+    for folder in folder_paths.get_folder_paths("iso3d"):
+        add_models_folder(folder)
 
 
 def check_interrupt() -> None:

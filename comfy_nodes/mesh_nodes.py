@@ -10,6 +10,7 @@ from .compat import host_mesh, io, schema
 from .embed_nodes import CATEGORY
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
+BESIDE = (".mtl", ".bin", ".png", ".jpg", ".jpeg", ".webp")
 
 
 def find_file(path: str) -> Path:
@@ -34,6 +35,15 @@ def input_meshes() -> list[str]:
     return sorted(found)
 
 
+def fingerprint(path: str) -> list[tuple[str, int, int]]:
+    """Changes when the file does, or one beside it that it may take its texture or its numbers from."""
+    file = find_file(path)
+    parts = [file]
+    if file.suffix.lower() in (".obj", ".gltf"):
+        parts += [p for p in sorted(file.parent.iterdir()) if p.suffix.lower() in BESIDE]
+    return [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in parts]
+
+
 class SaveMesh(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -41,7 +51,8 @@ class SaveMesh(io.ComfyNode):
             node_id="Iso3DSaveMesh",
             display_name="Save Mesh (iso3d)",
             category=CATEGORY,
-            description="Writes a mesh of any node with its texture; Preview 3D shows a GLB by its path.",
+            description="Writes a mesh of any node with its texture, each of a batch; Preview 3D shows a GLB by "
+            "its path.",
             search_aliases=["export glb", "save obj", "save stl"],
             is_output_node=True,
             inputs=[
@@ -49,18 +60,23 @@ class SaveMesh(io.ComfyNode):
                 io.String.Input("filename_prefix", default="mesh/iso3d", tooltip="Inside the output folder"),
                 io.Combo.Input("format", options=["glb", "obj", "ply", "stl"], default="glb", tooltip="Kind of file"),
             ],
-            outputs=[io.String.Output(display_name="path", tooltip="Relative to the output folder")],
+            outputs=[
+                io.String.Output(display_name="path", tooltip="Relative to the output folder; the first of a batch")
+            ],
         )
 
     @classmethod
     def execute(cls, mesh: Any, filename_prefix: str, format: str) -> Any:
-        from .convert import from_host_mesh
+        from .convert import from_host_mesh, mesh_count
         from .host import output_path, relative
 
-        path, entry = output_path(filename_prefix, f".{format}")
-        from_host_mesh(mesh).save(path)
-        shown = relative(entry)
-        return io.NodeOutput(shown, ui={"3d": [entry], "result": [shown, None]})
+        entries = []
+        for index in range(max(1, mesh_count(mesh))):
+            path, entry = output_path(filename_prefix, f".{format}")
+            from_host_mesh(mesh, index).save(path)
+            entries.append(entry)
+        shown = relative(entries[0])
+        return io.NodeOutput(shown, ui={"3d": entries, "result": [shown, None]})
 
 
 class LoadMesh(io.ComfyNode):
@@ -82,7 +98,7 @@ class LoadMesh(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
-        return os.path.getmtime(find_file(file))
+        return fingerprint(file)
 
     @classmethod
     def execute(cls, file: str) -> Any:

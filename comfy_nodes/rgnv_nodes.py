@@ -51,10 +51,10 @@ class RgnvEnhance(io.ComfyNode):
         mask_shows: str = "", coarse_masks: Any = None, depth: Any = None,
     ) -> Any:  # fmt: skip
         from ..iso3d_core import rgnv
-        from .convert import BACKGROUND, check_image, from_image, references, resize_masks, to_image
+        from .convert import BACKGROUND, check_image, from_image, one_reference, resize_masks, to_image
         from .host import load_depth_bundle, ready, reporter
 
-        subject = references(reference, mask, mask_shows or BACKGROUND, "reference")[0]
+        subject = one_reference(reference, mask, mask_shows or BACKGROUND, "reference")
         views = from_image(check_image(coarse, "coarse"))
         masks = None if coarse_masks is None else resize_masks(coarse_masks, views)
         near = None if depth is None else from_image(check_image(depth, "depth")).mean(dim=1, keepdim=True)
@@ -115,15 +115,15 @@ class RefineMesh(io.ComfyNode):
         import torch
 
         from ..iso3d_core.methods.refine import RefineConfig, refine
-        from .convert import BACKGROUND, from_host_mesh, mesh_values, references
+        from .convert import BACKGROUND, mesh_values, one_mesh, one_reference
         from .host import load_depth_bundle, output_path, ready, relative, reporter
 
         path, entry = output_path(filename_prefix, ".glb")
-        subject = references(reference, mask, mask_shows or BACKGROUND, "reference")[0]
+        subject = one_reference(reference, mask, mask_shows or BACKGROUND, "reference")
         config = RefineConfig(steps=steps, strength=strength, texture=texture_size, seed=seed)
         prior = ready(load_depth_bundle(bundle))
         with torch.inference_mode(False), torch.enable_grad():
-            refined = refine(from_host_mesh(mesh), subject, prior, config, reporter(("refine",)))
+            refined = refine(one_mesh(mesh), subject, prior, config, reporter(("refine",)))
         refined.save(path)
         vertices, faces, more = mesh_values(refined)
         shown = relative(entry)

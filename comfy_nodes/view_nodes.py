@@ -110,6 +110,12 @@ class RenderViews(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def fingerprint_inputs(cls, path: str = "", **_: Any) -> Any:
+        from .mesh_nodes import fingerprint
+
+        return fingerprint(path) if path else ""
+
+    @classmethod
     def execute(
         cls, frames: int, elevation: float, size: int, style: str, background: str, mesh: Any = None,
         field: Any = None, path: str = "", camera_info: Any = None,
@@ -135,7 +141,7 @@ class RenderViews(io.ComfyNode):
         if field is None:
             from .mesh_nodes import find_file
 
-            mesh = load_mesh(find_file(path)) if path else convert.from_host_mesh(mesh)
+            mesh = load_mesh(find_file(path)) if path else convert.one_mesh(mesh)
             mesh = fit_into_ball(mesh)
         report, drawn = reporter(("views",)), []
         for i in range(len(cameras)):

@@ -187,7 +187,7 @@ def _read_object(source: Any, label: str, work_side: int) -> np.ndarray:
         source = (source.float() if source.is_floating_point() else source).numpy()
     if not isinstance(source, np.ndarray):
         raise InputError(f"{label} is a {type(source).__name__}; give a path, a PIL image, an array or a tensor.")
-    return _read_array(source, label)
+    return _read_array(source, label, work_side)
 
 
 def _read_pil(image: Image.Image, label: str, work_side: int) -> np.ndarray:
@@ -199,18 +199,18 @@ def _read_pil(image: Image.Image, label: str, work_side: int) -> np.ndarray:
         array = np.asarray(image)
         if image.mode == "I" and array.min() >= 0 and array.max() <= 65535:
             array = array.astype(np.uint16)  # how older Pillow opens 16-bit PNGs
-        return _read_array(array, label)
+        return _read_array(array, label, work_side)
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
         image = image.convert("RGB")
     # 16 bits per channel come out of Pillow as their high bytes, which is all that the result can show.
     image = image.convert("RGBA")
     if max(image.size) > work_side:
         image = image.reduce(-(-max(image.size) // work_side))
-    return _read_array(np.asarray(image), label)
+    return _read_array(np.asarray(image), label, work_side)
 
 
-def _read_array(array: np.ndarray, label: str) -> np.ndarray:
-    """[H, W] or [H, W, 1|3|4] of any supported type to [H, W, 4] float32 in [0, 1]."""
+def _read_array(array: np.ndarray, label: str, work_side: int) -> np.ndarray:
+    """[H, W] or [H, W, 1|3|4] of any supported type to [H, W, 4] float32 in [0, 1], reduced to ``work_side``."""
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise InputError(f"{label} has the shape {list(array.shape)}; give [H, W] or [H, W, C] with C 1, 3 or 4.")
     _check_size(array.shape[1], array.shape[0], label)
@@ -220,14 +220,34 @@ def _read_array(array: np.ndarray, label: str) -> np.ndarray:
             raise InputError(f"{label} holds NaN in {int(np.isnan(array).sum())} values; give finite values in [0, 1].")
         if low < -0.01 or high > 1.01:
             raise InputError(f"{label} has values from {low:.4g} to {high:.4g}; scale floats to [0, 1].")
-        values = np.clip(array, 0, 1).astype(np.float32)
-    elif array.dtype.kind in "bu" and array.dtype.itemsize <= 2:
-        values = array.astype(np.float32) / np.float32(1 if array.dtype.kind == "b" else np.iinfo(array.dtype).max)
-    else:
+    elif array.dtype.kind not in "bu" or array.dtype.itemsize > 2:
         raise InputError(f"{label} has values of type {array.dtype}; give uint8, uint16 or float in [0, 1].")
-    values = np.atleast_3d(values)
+    factor = -(-max(array.shape[:2]) // work_side)
+    if factor == 1:
+        return _to_rgba(array)
+    # Strip by strip: the whole as floats would take gigabytes.
+    strips = (array[top : top + 64 * factor] for top in range(0, len(array), 64 * factor))
+    return np.concatenate([_reduced(_to_rgba(strip), factor) for strip in strips])
+
+
+def _to_rgba(array: np.ndarray) -> np.ndarray:
+    """As `_read_array`, of values that were found good."""
+    kind = array.dtype.kind
+    full = np.float32(np.iinfo(array.dtype).max if kind == "u" else 1)
+    values = np.atleast_3d(np.clip(array, 0, 1) if kind == "f" else array).astype(np.float32) / full
     color = values[..., :3] if values.shape[2] >= 3 else values.repeat(3, axis=2)
     return np.dstack([color, values[..., 3] if values.shape[2] == 4 else np.ones_like(values[..., 0])])
+
+
+def _reduced(rgba: np.ndarray, factor: int) -> np.ndarray:
+    """[H, W, 4] with straight alpha -> a ``factor``-th of it, rounded up, by the means of squares."""
+    height, width = (-(-side // factor) for side in rgba.shape[:2])
+    rgba = np.pad(rgba, ((0, height * factor - len(rgba)), (0, width * factor - rgba.shape[1]), (0, 0)), mode="edge")
+    alpha = rgba[..., 3:]
+    squares = np.concatenate([rgba[..., :3] * alpha, alpha], axis=2).reshape(height, factor, width, factor, 4)
+    mean = squares.mean(axis=(1, 3))
+    mean[..., :3] /= np.maximum(mean[..., 3:], np.float32(1e-6))
+    return mean
 
 
 def _cut_out(rgba: np.ndarray, label: str, matting: str) -> np.ndarray:

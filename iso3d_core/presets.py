@@ -29,7 +29,9 @@ GUIDED: dict[str, dict[str, Any]] = {
 }
 
 
-_PAPER = GenerateConfig(preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)))
+_PAPER = GenerateConfig(
+    preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)), refine_steps=1_000
+)
 
 TINY_WARM = WarmStart(guidance_scale=2.0, lambda_solid=0.1)
 
@@ -83,13 +85,55 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
     ),
 }
 
+
+def customise(
+    config: GenerateConfig,
+    steps: int | None = None,
+    resolution: int | None = None,
+    guidance: float | None = None,
+    warm_start: bool = True,
+) -> GenerateConfig:
+    """``config`` with other SDS steps, resolution in pixels and guidance scale, or without its warm start.
+
+    The ramps and milestones over the steps are stretched with them. Raises InputError for a negative number of steps, or
+    for neither a warm start nor any step.
+    """
+    stage = config.stage
+    if steps is not None:
+        factor = steps / (stage.steps or stage.t_max.until)
+        ramps: dict[str, Any] = {
+            name: replace(ramp, until=max(1, round(ramp.until * factor)))
+            for name, ramp in vars(stage).items()
+            if isinstance(ramp, Ramp)
+        }
+        milestones = tuple((round(step * factor), pixels) for step, pixels in stage.resolution)
+        stage = replace(stage, steps=steps, resolution=milestones, **ramps)
+    if stage.steps == 0 and not warm_start:
+        raise InputError(
+            f"preset {config.preset!r} is a warm start alone; give it SDS steps, or leave the warm start on"
+        )
+    if resolution is not None:
+        stage = replace(stage, resolution=((0, resolution),))
+    if guidance is not None:
+        stage = replace(stage, guidance_scale=guidance)
+    return replace(config, stage=stage, warm_start=config.warm_start if warm_start else None)
+
+
+def shortened(config: GenerateConfig, part: float) -> GenerateConfig:
+    """``config`` with ``part`` of the steps of every stage; as often judged, its ramps and milestones stretched."""
+    guided = config.guided
+    steps = {name: max(1, round(part * getattr(guided, name))) for name in ("steps", "mesh_steps", "judge_every")}
+    return replace(
+        customise(config, steps=round(part * config.stage.steps)),
+        guided=replace(guided, **steps), refine_steps=round(part * config.refine_steps),
+    )  # fmt: skip
+
+
 PRESETS: dict[str, dict[str, GenerateConfig]] = {
     "tiny": TINY_PRESETS,
     "isotropic3d": {
-        "fast": replace(_PAPER, preset="fast", bundle="isotropic3d", stage=replace(_PAPER.stage, steps=2_000)),
-        "default": replace(_PAPER, preset="default", bundle="isotropic3d", stage=replace(_PAPER.stage, steps=5_000)),
-        "quality": replace(_PAPER, preset="quality", bundle="isotropic3d"),
-        "paper": replace(_PAPER, bundle="isotropic3d"),
+        name: replace(shortened(_PAPER, part), preset=name, bundle="isotropic3d")
+        for name, part in (("fast", 0.2), ("default", 0.5), ("quality", 1.0), ("paper", 1.0))
     },
 }
 
@@ -108,35 +152,3 @@ def preset(name: str, family: str = "tiny", seed: int = 0) -> GenerateConfig:
     if name not in presets:
         raise InputError(f"unknown preset {name!r}; use one of {', '.join(presets)}")
     return replace(presets[name], bundle=family, seed=seed)
-
-
-def customise(
-    config: GenerateConfig,
-    steps: int | None = None,
-    resolution: int | None = None,
-    guidance: float | None = None,
-    warm_start: bool = True,
-) -> GenerateConfig:
-    """``config`` with other SDS steps, resolution in pixels and guidance scale, or without its warm start.
-
-    The ramps over the steps are stretched with them. Raises InputError for a negative number of steps, or for
-    neither a warm start nor any step.
-    """
-    stage = config.stage
-    if steps is not None:
-        factor = steps / (stage.steps or stage.t_max.until)
-        ramps: dict[str, Any] = {
-            name: replace(ramp, until=max(1, round(ramp.until * factor)))
-            for name, ramp in vars(stage).items()
-            if isinstance(ramp, Ramp)
-        }
-        stage = replace(stage, steps=steps, **ramps)
-    if stage.steps == 0 and not warm_start:
-        raise InputError(
-            f"preset {config.preset!r} is a warm start alone; give it SDS steps, or leave the warm start on"
-        )
-    if resolution is not None:
-        stage = replace(stage, resolution=((0, resolution),))
-    if guidance is not None:
-        stage = replace(stage, guidance_scale=guidance)
-    return replace(config, stage=stage, warm_start=config.warm_start if warm_start else None)

@@ -82,6 +82,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_more_folders: list[Path] = []
+
+
 def models_folder() -> Path:
     """Where downloaded and converted bundles live: ISO3D_HOME, else the user's cache folder."""
     if home := os.environ.get("ISO3D_HOME"):
@@ -90,9 +93,20 @@ def models_folder() -> Path:
     return Path(cache) / "iso3d"
 
 
+def add_models_folder(folder: str | Path) -> None:
+    """Look for bundles and pulled models here too: a host program has a place of its own for them."""
+    if Path(folder) not in _more_folders:
+        _more_folders.append(Path(folder))
+
+
+def search_folders() -> list[Path]:
+    """Where bundles and pulled models may lie, beside the embedded ones; the first to have one counts."""
+    return [models_folder(), *_more_folders]
+
+
 def bundles() -> Iterator[Bundle]:
     """Every bundle on this machine, the embedded one first."""
-    for root in (EMBEDDED, models_folder()):
+    for root in (EMBEDDED, *search_folders()):
         if root.is_dir():
             yield from (Bundle(folder) for folder in sorted(root.iterdir()) if (folder / "bundle.json").is_file())
 
@@ -102,7 +116,9 @@ def find_bundle(name_or_folder: str | Path) -> Bundle:
     folder = Path(name_or_folder)
     if (folder / "bundle.json").is_file():
         return Bundle(folder)
-    known = {bundle.folder.name: bundle for bundle in bundles()}
+    known: dict[str, Bundle] = {}
+    for bundle in bundles():
+        known.setdefault(bundle.folder.name, bundle)
     if str(name_or_folder) in known:
         return known[str(name_or_folder)]
     raise InputError(
@@ -113,8 +129,8 @@ def find_bundle(name_or_folder: str | Path) -> Bundle:
 
 def pulled(name: str, part: str) -> Path | None:
     """Where ``iso3d models pull`` put a model that transformers loads, or None where it was not pulled."""
-    folder = models_folder() / name / part
-    return folder if (folder / "config.json").is_file() else None
+    folders = (root / name / part for root in search_folders())
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
 @contextmanager

@@ -254,6 +254,9 @@ def main(idle: float = 900.0) -> int:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     worker = Worker(protocol, idle)
+    if sys.platform == "win32":
+        # Its Fortran runtime, loaded while a thread waits for stdin, would wait for that thread.
+        import scipy.linalg  # noqa: F401
 
     def read() -> None:
         with suppress(OSError, ValueError):  # a broken pipe ends it as its end does

@@ -135,7 +135,15 @@ def texture(module):
     cube = bpy.context.view_layer.objects.active
     while cube.data.uv_layers:
         cube.data.uv_layers.remove(cube.data.uv_layers[0])
+    found["no image"] = [attempt(operator, filepath="/nowhere.png"), len(cube.data.uv_layers)]
+    bpy.ops.mesh.primitive_plane_add()
+    other = bpy.context.view_layer.objects.active
+    own = corners(other.data)
+    cube.select_set(True)
+    bpy.context.view_layer.objects.active = cube
     operator(filepath=IMAGE)
+    found["other"] = [corners(other.data) == own, other.select_get()]
+    bpy.data.objects.remove(other)
     uvs = corners(cube.data)[1]
     found["cube"] = [len(cube.data.polygons), len(cube.data.materials), len(set(uvs)), max(map(max, uvs))]
     bpy.data.objects.remove(cube)
@@ -198,8 +206,14 @@ def real(module, settings):
     textured = describe(obj)
     changed = bytes(obj.data.materials[0].node_tree.nodes.active.image.packed_file.data) != generated
     render(obj, FOLDER / "front.png")
+    bpy.ops.mesh.primitive_cube_add()  # with UVs, without any material
+    cube = bpy.context.view_layer.objects.active
+    own = corners(cube.data)
+    bpy.ops.iso3d.texture_from_image(filepath=IMAGE)
+    plain = [corners(cube.data) == own, len(cube.data.materials), *describe(cube)["image"][1:3]]
+    bpy.data.objects.remove(cube)
     return {
-        "seconds": seconds, "object": facts, "image": textured["image"], "changed": changed,
+        "plain": plain, "seconds": seconds, "object": facts, "image": textured["image"], "changed": changed,
         "unchanged": corners(obj.data) == before,
     }  # fmt: skip
 

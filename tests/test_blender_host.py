@@ -205,6 +205,10 @@ def test_a_mesh_gets_a_texture_and_keeps_its_shape(facts):
     triangles, image, vertices = found["handed"]
     assert (triangles, image) == (960, True)
     assert 162 <= vertices <= 960  # one for each UV that a vertex has
+    message, maps = found["no image"]  # refused before anything was done to the mesh
+    assert "no image" in message
+    assert maps == 0
+    assert found["other"] == [True, True]  # the other selected one kept its UVs, and stays selected
     faces, materials, corners, most = found["cube"]
     assert (faces, materials) == (6, 1)
     assert corners >= 20  # unwrapped, each side by itself
@@ -260,6 +264,7 @@ def test_the_check_tells_versions_and_device(facts):
 def test_an_example_through_the_real_worker(host, addon, tmp_path):
     found = run(host, addon, "real", tmp_path / "real", TEST_IMAGE=str(ROCKET))
     assert found["unchanged"]  # by the texture that it was given afterwards
+    assert found["plain"] == [True, 1, 1024, 1024]  # a cube of Blender's own, with UVs and no material
     assert found["changed"]
     assert found["image"][3:] == [True, True]
     made = found["object"]

@@ -56,6 +56,32 @@ def test_a_batch_gives_a_reference_each_and_small_masks_are_enlarged(convert):
     assert convert.references(batch, small, convert.BACKGROUND)[1].rgba.shape == (4, 256, 256)
 
 
+def test_a_fourth_channel_is_the_alpha_unless_a_mask_says_otherwise(convert):
+    image, inside = disc()
+    noise = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    rgba = torch.cat([torch.where(inside[..., None] > 0, image, noise), inside[..., None]], dim=-1)
+    plain = convert.references(image, inside, convert.SUBJECT)[0]
+    assert torch.equal(convert.references(rgba, None)[0].rgba, plain.rgba)
+    assert torch.equal(convert.references(rgba, torch.zeros(1, 64, 64), convert.BACKGROUND)[0].rgba, plain.rgba)
+    half = inside.clone()
+    half[:, :, :32] = 0
+    assert not torch.equal(convert.references(rgba, half, convert.SUBJECT)[0].rgba, plain.rgba)
+    torch.testing.assert_close(convert.from_image(rgba), convert.from_image(image))
+
+
+def test_what_takes_one_says_so_of_a_batch(convert):
+    image, _ = disc()
+    assert convert.one_reference(image, None).rgba.shape == (4, 256, 256)
+    with pytest.raises(ValueError, match="reference: one image at a time, this batch has 2"):
+        convert.one_reference(torch.cat([image, image]), None, name="reference")
+    vertices, faces, _ = convert.mesh_values(some_mesh())
+    host = types.SimpleNamespace(vertices=vertices.repeat(2, 1, 1), faces=faces.repeat(2, 1, 1))
+    assert convert.mesh_count(host) == 2
+    assert convert.from_host_mesh(host, 1).vertices.shape == (4, 3)
+    with pytest.raises(ValueError, match="mesh: one at a time, this batch has 2"):
+        convert.one_mesh(host)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [

@@ -19,6 +19,7 @@ from iso3d_core.presets import PRESETS, customise, preset, with_method
 from iso3d_core.priors.base import not_white
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.render.raster import render_mesh
+from iso3d_core.schedules import milestone
 from iso3d_core.types import stage_shares
 from iso3d_core.weights import find_bundle
 
@@ -172,6 +173,21 @@ def test_customised_steps_stretch_the_ramps():
     assert customise(preset("fast"), steps=10, warm_start=False).stage.steps == 10
     with pytest.raises(InputError, match="give it SDS steps"):
         customise(preset("fast"), warm_start=False)
+
+
+def test_shorter_presets_of_the_published_weights_go_their_whole_way():
+    presets = PRESETS["isotropic3d"]
+    whole = presets["paper"]
+    assert [presets[name].stage.steps for name in ("fast", "default", "quality")] == [2000, 5000, 10_000]
+    for config in presets.values():
+        stage, last = config.stage, config.stage.steps - 1
+        assert milestone(stage.resolution, last) == 256
+        assert stage.t_max(stage.steps) == whole.stage.t_max(10_000)
+        assert stage.t_min(stage.steps) == whole.stage.t_min(10_000)
+        guided = config.guided
+        assert guided.steps / guided.judge_every == whole.guided.steps / whole.guided.judge_every
+        assert guided.steps / config.refine_steps == whole.guided.steps / whole.refine_steps
+    assert customise(whole, steps=2000).stage == presets["fast"].stage
 
 
 def test_a_scene_to_start_from_is_gone_on_with_and_not_changed(prior, reference):

@@ -410,3 +410,22 @@ def test_no_warning_and_no_open_file_escape(tmp_path, cut_out):
     if sys.platform == "linux":
         still_open = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         assert not [name for name in still_open if str(tmp_path) in name]
+
+
+def test_large_arrays_are_reduced_as_large_files_are(tmp_path):
+    from iso3d_core.images import _read_array
+
+    y, x = np.mgrid[:2500, :2300]
+    inside = (x - 1200) ** 2 + (y - 1300) ** 2 < 800**2
+    deep = np.where(inside, 12_345, 65_535).astype(np.uint16)
+    small = _read_array(deep, "it", 2048)
+    assert small.shape == (1250, 1150, 4)
+    assert small.dtype == np.float32
+    assert small[650, 600, 0] == pytest.approx(12_345 / 65_535, abs=1e-6)
+    straight = np.dstack([np.full((*inside.shape, 3), 0.25, np.float32), inside.astype(np.float32)])
+    small = _read_array(straight, "it", 1000)
+    assert small.shape == (834, 767, 4)
+    seen = small[..., 3] > 0.01
+    assert np.allclose(small[seen][:, :3], 0.25, atol=1e-5)  # what is transparent has no color to give
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert load_reference(tmp_path / "deep.png").rgba.shape == (4, 256, 256)

@@ -46,6 +46,22 @@ def test_the_embedded_bundles_come_first_and_other_folders_do_not_count(home, tm
     assert [b.name for b in bundles()] == ["tiny", "alpha", "beta"]
 
 
+def test_a_hosts_own_folder_is_searched_after_the_models_folder(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_more_folders", [])
+    weights.add_models_folder(tmp_path / "host")
+    weights.add_models_folder(tmp_path / "host")
+    make_bundle(home / "alpha")
+    make_bundle(tmp_path / "host" / "alpha")
+    make_bundle(tmp_path / "host" / "beta")
+    (tmp_path / "host" / "small" / "taesd").mkdir(parents=True)
+    (tmp_path / "host" / "small" / "taesd" / "config.json").write_text("{}")
+    assert [b.folder for b in bundles()] == [home / "alpha", tmp_path / "host" / "alpha", tmp_path / "host" / "beta"]
+    assert find_bundle("alpha").folder == home / "alpha"
+    assert find_bundle("beta").folder == tmp_path / "host" / "beta"
+    assert weights.pulled("small", "taesd") == tmp_path / "host" / "small" / "taesd"
+    assert weights.pulled("none", "taesd") is None
+
+
 def test_an_unknown_name_lists_the_known_ones(home):
     with pytest.raises(InputError, match=r"no bundle 'huge' here \(known: none\).*iso3d models list"):
         find_bundle("huge")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..types import InputError
-from ..weights import Bundle, models_folder
+from ..weights import Bundle, pulled
 
 LARGE_BYTES = 500_000_000
 # What reading the damaged files of a bundle raises.
@@ -175,7 +175,8 @@ def load_quick_vae(bundle: Bundle) -> Any:
     from diffusers import AutoencoderTiny
 
     name = bundle.info.get("quick_vae")
-    if name is None or not (folder := models_folder() / name / "taesd").is_dir():
+    folder = None if name is None else pulled(name, "taesd")
+    if folder is None:
         return None
     quick: Any = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
     quick.decoder = None
