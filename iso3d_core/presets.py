@@ -95,8 +95,8 @@ def customise(
 ) -> GenerateConfig:
     """``config`` with other SDS steps, resolution in pixels and guidance scale, or without its warm start.
 
-    The ramps and milestones over the steps are stretched with them. Raises InputError for a negative number of steps, or
-    for neither a warm start nor any step.
+    The ramps and milestones over the steps are stretched with them. Raises InputError for a negative number of steps,
+    or for neither a warm start nor any step.
     """
     stage = config.stage
     if steps is not None:
