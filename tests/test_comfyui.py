@@ -214,6 +214,29 @@ def test_a_mesh_takes_the_texture_of_a_reference(server):
     assert np.abs(before.texture.astype(int) - after.texture).mean() > 2
 
 
+def test_masks_stand_on_black_and_a_changed_file_is_read_again(server):
+    import trimesh
+    from PIL import Image
+
+    def drawn():
+        prompt = {
+            "views": node(
+                "Iso3DRenderViews", path="ball.glb", frames=1, elevation=0.0, size=64, style="mask", background="white"
+            ),
+            "save": node("SaveImage", images=["views", 0], filename_prefix="mask"),
+        }
+        image = server.run(prompt)["outputs"]["save"]["images"][0]
+        with Image.open(server.folder / "output" / image["subfolder"] / image["filename"]) as picture:
+            return np.asarray(picture.convert("L"))
+
+    path = server.folder / "output" / "ball.glb"
+    trimesh.creation.icosphere(subdivisions=2).export(path)
+    ball = drawn()
+    assert (ball[0, 0], ball[32, 32]) == (0, 255)
+    trimesh.creation.cylinder(0.05, 2.0).export(path)
+    assert drawn().mean() < 0.5 * ball.mean()
+
+
 def test_bad_graphs_name_the_input_and_write_nothing(server):
     outside = graph()
     outside["mesh"]["inputs"]["filename_prefix"] = "../../escape"
@@ -222,6 +245,18 @@ def test_bad_graphs_name_the_input_and_write_nothing(server):
     both = graph()
     both["render"]["inputs"]["path"] = "mesh/none.glb"
     assert "mesh and path" in server.error(both)
+    field = {k: v for k, v in graph(steps=2).items() if k not in ("save", "render")}
+    field["field"]["inputs"] |= {"views": ["image", 0], "warm_start": False}
+    assert "views: they are what the warm start fits, but warm_start is off" in server.error(field)
+    several = {
+        "image": node("LoadImage", image="rocket.png"),
+        "batch": node("RepeatImageBatch", image=["image", 0], amount=2),
+        "make": node(
+            "Iso3DGenerate3D", image=["batch", 0], bundle="tiny", preset="fast", seed=0, filename_prefix="mesh/several"
+        ),
+    }
+    assert "image: one image at a time, this batch has 2" in server.error(several)
+    assert not list(server.folder.rglob("several*"))
     for change in ({"views": 0}, {"bundle": ["image", 0]}):
         wrong = {name: value for name, value in graph().items() if name in ("image", "bundle", "embed")}
         settings = {
