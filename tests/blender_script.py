@@ -210,7 +210,8 @@ def real(module, settings):
     cube = bpy.context.view_layer.objects.active
     own = corners(cube.data)
     bpy.ops.iso3d.texture_from_image(filepath=IMAGE)
-    plain = [corners(cube.data) == own, len(cube.data.materials), *describe(cube)["image"][1:3]]
+    image = cube.data.materials[0].node_tree.nodes.active.image
+    plain = [corners(cube.data) == own, len(cube.data.materials), *image.size]
     bpy.data.objects.remove(cube)
     return {
         "plain": plain, "seconds": seconds, "object": facts, "image": textured["image"], "changed": changed,

@@ -23,6 +23,7 @@ PARTS = {
     "schedules",
     "mesh",
     "images",
+    "matting",
     "metrics",
     "weights",
     "overlay",

@@ -38,7 +38,7 @@ from ..overlay import laid_over
 from ..priors.depth import DepthPrior, nearness
 from ..render.surface import Seen, Surface
 from ..render.volume import Shading
-from ..types import InputError, Mesh, OnProgress, Reference
+from ..types import InputError, Mesh, OnProgress, Progress, Reference
 
 ELEVATIONS = tuple(range(-10, 45, 5))
 MARGIN = 0.1  # of a `Reference`
@@ -111,7 +111,12 @@ def refine(
 
     run(own_colors(prior, surface, field), config.start_steps, "start")
     if config.steps:
-        run(refine_objective(prior, surface, field, reference, config), config.steps, "refine")
+        # The targets before the first step, and with a large prior each step, take long: somebody may want to stop.
+        def listen(step: int) -> None:
+            if on_progress:
+                on_progress(Progress("refine", step, config.steps))
+
+        run(refine_objective(prior, surface, field, reference, config, listen), config.steps, "refine")
 
     if mesh.uvs is None or config.unwrap:
         vertices, faces, normals, uvs = unwrap(mesh.vertices, mesh.faces, mesh.normals, config.texture)
@@ -148,12 +153,18 @@ def own_colors(prior: DepthPrior, surface: Surface, field: TextureField) -> Call
 
 
 def refine_objective(
-    prior: DepthPrior, surface: Surface, field: TextureField, reference: Reference, config: RefineConfig
-) -> Callable:
-    """RGSD's alternation (Algorithm 1), or plain SDS, plus the reference's own view."""
+    prior: DepthPrior, surface: Surface, field: TextureField, reference: Reference, config: RefineConfig,
+    listen: Callable[[int], None] = lambda _step: None,
+) -> Callable:  # fmt: skip
+    """RGSD's alternation (Algorithm 1), or plain SDS, plus the reference's own view.
+
+    listen : called with the number of the step now and then while one works; it may raise to stop
+    """
+    at = 0
+    hear = lambda _step, _steps: listen(at)  # noqa: E731
     size = prior.info["image_size"]
     steps, until = rgnv.schedule(prior, config.ddim_steps, config.strength)
-    memory = rgnv.remember(prior, reference, None, config.ddim_steps, config.strength)
+    memory = rgnv.remember(prior, reference, None, config.ddim_steps, config.strength, on_step=hear)
     levels = rgnv.noise_levels(prior, steps)
     own, own_light, own_view, solid = reference_view(prior, surface, reference, config.reference_elevation_deg)
 
@@ -162,8 +173,8 @@ def refine_objective(
 
     def rgnv_of(z: Tensor, seen: Seen, to: int) -> tuple[Tensor, Tensor]:
         condition = prior.condition(nearness(seen.depth, seen.mask))
-        noisy = rgnv.invert_latents(prior, z.detach(), condition, steps, until)[-1]
-        return rgnv.denoise(prior, noisy, condition, steps, until, memory=memory, to=to)
+        noisy = rgnv.invert_latents(prior, z.detach(), condition, steps, until, hear)[-1]
+        return rgnv.denoise(prior, noisy, condition, steps, until, memory=memory, on_step=hear, to=to)
 
     fixed_cameras = look(prior, torch.tensor(config.fixed), 15.0)
     fixed, fixed_light = surface.see(fixed_cameras, size), bundle_light(prior, fixed_cameras)
@@ -171,6 +182,8 @@ def refine_objective(
         targets, _ = rgnv_of(prior.encode(shown(fixed, fixed_light)), fixed, 0)
 
     def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        nonlocal at
+        at = step
         draw = torch.rand(3, generator=generator).tolist()
         if config.target == "rgsd" and step % 2 == 0:
             loss = distill(prior.encode(shown(fixed, fixed_light)), targets)
