@@ -22,6 +22,7 @@ from .websocket import BINARY, WebSocket
 
 PREVIEW_EVENT, SUFFIXES = 1, {1: ".jpg", 2: ".png"}
 POLL_SECONDS, EVENT_SECONDS = 0.5, 0.1
+LOST_POLLS = 4  # in a row without a trace of the job
 
 
 class Cancelled(Exception):
@@ -120,7 +121,7 @@ class Comfy:
 
     def _follow(self, job: Job, prompt: str, listener: WebSocket | None, unwanted: threading.Event) -> dict[str, Any]:
         """The prompt's entry in the history once it is done, its progress told meanwhile."""
-        reporter = Reporter(job, prompt, self._say)
+        reporter, missed = Reporter(job, prompt, self._say), 0
         while True:
             if unwanted.is_set():
                 self._server.interrupt(prompt)
@@ -133,6 +134,13 @@ class Comfy:
                 if "execution_error" in messages:
                     raise ServerError(messages["execution_error"]["exception_message"].strip())
                 return entry
+            # Between the queue and the history it is nowhere for a moment.
+            missed = 0 if self._server.knows(prompt) else missed + 1
+            if missed >= LOST_POLLS:
+                raise ServerError(
+                    f"{self._server.address} does not know the job any more: its queue was cleared, or it was started "
+                    "anew; generate again"
+                )
             end = time.monotonic() + POLL_SECONDS
             while (left := end - time.monotonic()) > 0 and not unwanted.is_set():
                 try:

@@ -91,6 +91,11 @@ class ComfyServer:
         """Returns the id of the prompt."""
         return json.loads(self.post("/prompt", {"prompt": graph, "client_id": self.client}))["prompt_id"]
 
+    def knows(self, prompt: str) -> bool:
+        """Whether a prompt runs or waits there."""
+        queued = self.get("/queue")
+        return any(item[1] == prompt for kind in ("queue_running", "queue_pending") for item in queued.get(kind, ()))
+
     def interrupt(self, prompt: str) -> None:
         """Take a prompt out of the queue, or stop it."""
         if any(item[1] == prompt for item in self.get("/queue")["queue_pending"]):

@@ -30,7 +30,7 @@ class Played(ThreadingHTTPServer):
             "/prompt": (200, {"prompt_id": "p"}),
             "/history/p": (200, {"p": entry()}),
             "/view": (200, b"glTF and more"),
-            "/queue": (200, {"queue_pending": []}),
+            "/queue": (200, {"queue_pending": [], "queue_running": [[0, "p"]]}),
             "/interrupt": (200, b""),
         }
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
@@ -119,9 +119,11 @@ def test_the_image_goes_up_and_the_mesh_comes_down(played, tmp_path):
         ("/history/p", (200, {"p": entry("execution_error", exception_message="no such preset\n")}), "no such preset$"),
         ("/history/p", (200, b"<html>"), "no usable answer"),
         ("/view", (404, b"gone"), "refused /view.* gone"),
+        ("/history/p", (200, {}), "does not know the job any more"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_told(played, tmp_path, path, answer, said):
+    played.answers["/queue"] = (200, {"queue_pending": [], "queue_running": [[0, "another"]]})
     played.answers[path] = answer
     queue, wanted = run(tmp_path, played.address)
     assert wanted.state == jobs.FAILED
