@@ -90,6 +90,8 @@ def ask_texture(obj: bpy.types.Object, place: bpy.types.Scene, image: str, seed:
         image=image, out="", server=preferences.server(), seed=seed, bundle=preferences.bundle,
         target=open_file.target(place), object_name=obj.name,
     )  # fmt: skip
+    if preferences.server()[0] == "COMFYUI":
+        raise ValueError("A ComfyUI server makes meshes only; for this choose This computer in the preferences")
     if not obj.data.uv_layers:
         scene.unwrap(obj)
     folder = Path(results_folder())

@@ -98,9 +98,8 @@ class SdsNerfOptimizer(io.ComfyNode):
 
         if len(embedding) != 1:
             raise InputError(f"embedding: one at a time, this batch has {len(embedding)}; pick one image")
-        config = customise(
-            configure(preset, bundle.name, seed), steps or None, resolution or None, guidance or None, warm_start
-        )
+        config = with_method(configure(preset, bundle.name, seed), method, prompt.strip() or None)
+        config = customise(config, steps or None, resolution or None, guidance or None, warm_start)
         config = replace(config, device=device_name())
         if views is not None:
             if start is not None or not warm_start:
@@ -115,7 +114,6 @@ class SdsNerfOptimizer(io.ComfyNode):
             if reference is None:
                 raise InputError(f"reference: method {method} needs the image itself; connect it, or use isotropic3d")
             found = one_reference(reference, reference_mask, name="reference")
-            config = with_method(config, method, prompt.strip() or None)
             guided = replace(config.guided, mesh_steps=0)  # a field is what comes out
             guided = replace(guided, steps=steps or guided.steps, guidance_3d=guidance or guided.guidance_3d)
             config = replace(config, guided=guided)

@@ -55,12 +55,13 @@ def run_generate(c: Generate) -> int:
     from . import files
     from .images import load_reference
     from .mesh.export import finished
-    from .pipeline import configure, generate, multiview_of, with_words, work_key
+    from .pipeline import configure, generate, multiview_of, size_for, with_words, work_key
     from .presets import with_method
 
     config = replace(with_method(configure(c.preset, c.bundle, c.seed), c.method, c.prompt), device=c.device)
     targets = files.output_paths(list(c.images), c.out)
-    references = [load_reference(path) for path in c.images]  # all of them first: a bad one costs no minutes
+    # All of them first: a bad one costs no minutes.
+    references = [load_reference(path, size_for(config)) for path in c.images]
     for target in targets:
         files.check_writable(target)
     check_preview(c.preview)
@@ -69,12 +70,13 @@ def run_generate(c: Generate) -> int:
     prior = multiview_of(config) if len(references) > 1 else None  # alone, an image frees parts of it on the way
     for reference, target in zip(references, targets, strict=True):
         state = files.checkpoint_folder(target)
-        if c.resume and len(targets) > 1 and finished(target) == work_key(config, reference):
+        field_path = target.with_suffix(".field.safetensors") if c.keep_field else None
+        done = c.resume and len(targets) > 1 and finished(target) == work_key(config, reference)
+        if done and (field_path is None or field_path.is_file()):
             print(f"{target}  is done already")
             continue
         with Bars(c.preview) as bars:
             try:
-                field_path = target.with_suffix(".field.safetensors") if c.keep_field else None
                 mesh = generate(reference, config, bars.show, prior, state, c.resume, field_path)
             except (KeyboardInterrupt, Cancelled):
                 if state.exists():
@@ -138,11 +140,13 @@ def run_enhance(c: Enhance) -> int:
 
     from . import files, rgnv
     from .images import load_reference, load_view
+    from .pipeline import reference_size
     from .priors.depth import DepthPrior
+    from .weights import find_bundle
 
     targets = files.enhanced_paths(list(c.coarse), c.out)
     files.spare_inputs([c.reference, *c.coarse], targets)
-    reference = load_reference(c.reference)
+    reference = load_reference(c.reference, reference_size(find_bundle(c.bundle)))
     views = [load_view(path) for path in c.coarse]
     depths = None
     if c.depth is not None:
@@ -168,7 +172,9 @@ def run_refine(c: Refine) -> int:
     from .images import load_reference
     from .mesh.export import load_mesh
     from .methods.refine import RefineConfig, refine, work_key
+    from .pipeline import reference_size
     from .priors.depth import DepthPrior
+    from .weights import find_bundle
 
     (target,) = files.output_paths([c.mesh], c.out)
     files.spare_inputs([c.mesh, c.reference], [target])
@@ -176,7 +182,8 @@ def run_refine(c: Refine) -> int:
         steps=c.steps, strength=c.strength, reference_elevation_deg=c.elevation, texture=c.texture, unwrap=c.unwrap,
         seed=c.seed,
     )  # fmt: skip
-    reference, mesh = load_reference(c.reference), load_mesh(c.mesh)
+    reference = load_reference(c.reference, reference_size(find_bundle(c.bundle)))
+    mesh = load_mesh(c.mesh)
     files.check_writable(target)
     check_preview(c.preview)
     state = files.checkpoint_folder(target)

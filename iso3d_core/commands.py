@@ -176,7 +176,10 @@ class Doctor:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(TrainOptions):
-    """Train a part of a bundle: data, vae, clip, views or bundle, in this order."""
+    """Train a part of a bundle, in this order: data, vae, clip, views --stage 1, views --stage 2, bundle --out FOLDER.
+
+    Before the last, depth (for RGNV, RGSD and the 2D prior) and zero123 (for the 3D prior) if they are wanted.
+    """
 
     part: Positional[str]
 

@@ -182,6 +182,8 @@ class GuidedConfig:
     steps : in all; weights : fixed ones of the 3D and the 2D prior, None for Consistent123's boundary and ``dynamic``
     boundary : fractions of the steps before which the 3D prior is not joined, and at which it is at the latest
     judge_every, window, threshold : of the boundary judgement (Eq. 6)
+    resolution, reference_resolution : pixels a side of the priors' views and of the reference's; None takes the
+        stage's first
     reference_every : steps from one to the next that sees the reference's view
     t_3d, t_2d : ranges of the noise level; guidance_3d, guidance_2d : CFG scales
     elevation_deg : of the reference above the horizon; None asks the multi-view prior
@@ -196,6 +198,8 @@ class GuidedConfig:
     judge_every: int = 20
     window: int = 5
     threshold: float = 0.00025
+    resolution: int | None = None
+    reference_resolution: int | None = None
     reference_every: int = 4
     reference: ReferenceWeights = ReferenceWeights()
     t_3d: tuple[float, float] = (0.02, 0.98)

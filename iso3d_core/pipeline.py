@@ -63,7 +63,7 @@ def generate(
     config = preset(config) if isinstance(config, str) else config
     started = time.monotonic()
 
-    reference = image if isinstance(image, Reference) else load_reference(image)
+    reference = image if isinstance(image, Reference) else load_reference(image, size_for(config))
     checkpoints = None
     if config.method == "hifi123":
         refining_bundle(config)  # lacking, it is to be said now and not after the coarse stage
@@ -123,6 +123,17 @@ def refining_bundle(config: GenerateConfig) -> Bundle:
     """
     bundle = find_bundle(config.bundle)
     return bundle if bundle.has("depth") else find_bundle("sd-depth")
+
+
+def reference_size(*bundles: Bundle) -> int:
+    """Pixels a side of the references that these bundles' networks can make use of."""
+    return max(256, *(int(bundle.info.get("image_size", 256)) for bundle in bundles))
+
+
+def size_for(config: GenerateConfig) -> int:
+    """Pixels a side of the reference for `generate`."""
+    refining = [refining_bundle(config)] if config.method == "hifi123" else []
+    return reference_size(find_bundle(config.bundle), *refining)
 
 
 def with_words(config: GenerateConfig) -> bool:

@@ -30,8 +30,9 @@ GUIDED: dict[str, dict[str, Any]] = {
 
 
 _PAPER = GenerateConfig(
-    preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)), refine_steps=1_000
-)
+    preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)),
+    guided=GuidedConfig(resolution=128, reference_resolution=256), refine_steps=1_000,
+)  # fmt: skip
 
 TINY_WARM = WarmStart(guidance_scale=2.0, lambda_solid=0.1)
 
@@ -108,15 +109,17 @@ def customise(
         }
         milestones = tuple((round(step * factor), pixels) for step, pixels in stage.resolution)
         stage = replace(stage, steps=steps, resolution=milestones, **ramps)
-    if stage.steps == 0 and not warm_start:
+    if stage.steps == 0 and not warm_start and config.method == "isotropic3d":
         raise InputError(
             f"preset {config.preset!r} is a warm start alone; give it SDS steps, or leave the warm start on"
         )
+    guided = config.guided
     if resolution is not None:
         stage = replace(stage, resolution=((0, resolution),))
+        guided = replace(guided, resolution=None, reference_resolution=None)
     if guidance is not None:
         stage = replace(stage, guidance_scale=guidance)
-    return replace(config, stage=stage, warm_start=config.warm_start if warm_start else None)
+    return replace(config, stage=stage, guided=guided, warm_start=config.warm_start if warm_start else None)
 
 
 def shortened(config: GenerateConfig, part: float) -> GenerateConfig:

@@ -18,7 +18,7 @@ def show(_: Models) -> None:
     here = list(bundles())
     for bundle in here:
         parts, size = ", ".join(bundle.parts), bundle.size_bytes / 1e6
-        print(f"{bundle.name:14s} {parts:38s} {size:9.1f} MB  {_license(bundle)}  {bundle.folder}")
+        print(f"{bundle.folder.name:14s} {parts:38s} {size:9.1f} MB  {_license(bundle)}  {bundle.folder}")
     names = {bundle.folder.name for bundle in here}
     for entry in CATALOGUE.values():
         if entry.name not in names:
@@ -35,8 +35,8 @@ def verify(c: Models) -> None:
     broken = []
     for bundle in [find_bundle(c.subject)] if c.subject else list(bundles()):
         damaged = bundle.broken_files()
-        broken += [f"{bundle.name}: {name}" for name in damaged]
-        print(f"{bundle.name:14s} {'DAMAGED: ' + ', '.join(damaged) if damaged else 'intact'}")
+        broken += [f"{bundle.folder.name}: {name}" for name in damaged]
+        print(f"{bundle.folder.name:14s} {'DAMAGED: ' + ', '.join(damaged) if damaged else 'intact'}")
     if broken:
         raise InputError(f"{len(broken)} files are missing or damaged ({broken[0]}); install the bundle again")
 

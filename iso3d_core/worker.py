@@ -145,15 +145,18 @@ class Worker:
         from .images import load_reference
         from .mesh.export import load_mesh
         from .methods.refine import RefineConfig, refine
+        from .pipeline import reference_size
         from .priors.depth import DepthPrior
+        from .weights import find_bundle
 
         _need(request, "mesh", "image", "out")
         self.check(job)
         self.say("started", id=job)
         started = time.monotonic()
         config = RefineConfig(steps=int(request.get("steps", 60)), seed=int(request.get("seed", 0)))
-        reference, mesh = load_reference(request["image"]), load_mesh(request["mesh"])
-        prior = DepthPrior.load(request.get("bundle", "tiny"))
+        bundle = find_bundle(request.get("bundle", "tiny"))
+        reference = load_reference(request["image"], reference_size(bundle))
+        mesh, prior = load_mesh(request["mesh"]), DepthPrior.load(bundle)
         report = self.reporter(job, {"start": (0.0, 0.1), "refine": (0.1, 1.0)})
         path = refine(mesh, reference, prior, config, report).save(request["out"])
         self.say("result", id=job, path=str(path), seconds=round(time.monotonic() - started, 2), warnings=[])
@@ -242,7 +245,8 @@ def greeting() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {
         "protocol": PROTOCOL, "version": own, "python": platform.python_version(), "torch": torch.__version__,
-        "device": device, "presets": list(PRESETS["tiny"]), "bundles": [bundle.name for bundle in bundles()],
+        "device": device, "presets": list(PRESETS["tiny"]),
+        "bundles": list(dict.fromkeys(bundle.folder.name for bundle in bundles())),
     }  # fmt: skip
 
 

@@ -137,6 +137,9 @@ def test_a_resumed_folder_leaves_out_what_is_done(tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert run("generate", *images, "-o", tmp_path, "--preset", "fast", "--resume") == 0
     assert capsys.readouterr().out.count("is done already") == 2
+    (tmp_path / "file").touch()
+    assert run("generate", *images, "-o", tmp_path, "--preset", "fast", "--resume", "--preview", tmp_path / "file") == 2
+    (tmp_path / "file").unlink()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import pickle
+import sys
+import types
 
 import ldm
 import numpy as np
@@ -326,6 +328,18 @@ def test_a_pickle_that_runs_code_is_refused(weights, tmp_path):
     plain.write_bytes(pickle.dumps({"a": Malicious(marker)}))
     refuse(plain, tmp_path / "out", "refused|not a checkpoint")
     assert not marker.exists()
+
+
+def test_a_training_state_that_names_lightnings_callback_is_read(weights, tmp_path):
+    callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"})
+    folder = types.ModuleType(callback.__module__)
+    folder.ModelCheckpoint = callback
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks", callback.__module__):
+            patch.setitem(sys.modules, name, folder)
+        state = {"state_dict": weights, "callbacks": {callback: {"best_model_score": None}}, "global_step": 1}
+        file = saved(state, tmp_path / "training.ckpt")
+    assert set(read_state(file)) == set(weights)
 
 
 def test_broken_files_are_named(weights, checkpoint, tmp_path):

@@ -14,7 +14,7 @@ from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.config import MeshConfig
 from iso3d_core.mesh.placing import fit_into_ball
 from iso3d_core.methods.isotropic3d import optimise, visual_hull
-from iso3d_core.pipeline import UnfamiliarImage, configure
+from iso3d_core.pipeline import UnfamiliarImage, configure, reference_size, size_for
 from iso3d_core.presets import PRESETS, customise, preset, with_method
 from iso3d_core.priors.base import not_white
 from iso3d_core.priors.multiview import MultiViewPrior
@@ -173,6 +173,17 @@ def test_customised_steps_stretch_the_ramps():
     assert customise(preset("fast"), steps=10, warm_start=False).stage.steps == 10
     with pytest.raises(InputError, match="give it SDS steps"):
         customise(preset("fast"), warm_start=False)
+    assert customise(with_method(preset("fast"), "zero123"), warm_start=False).warm_start is None  # it has other steps
+
+
+def test_references_are_as_large_as_the_networks_can_use(tmp_path):
+    for name, size in (("small", 64), ("large", 512)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bundle.json").write_text(json.dumps({"name": name, "format": 1, "image_size": size}))
+    small, large = find_bundle(tmp_path / "small"), find_bundle(tmp_path / "large")
+    assert reference_size(small) == 256
+    assert reference_size(small, large) == 512
+    assert size_for(guided("hifi123")) == 256  # the embedded bundle refines by itself
 
 
 def test_shorter_presets_of_the_published_weights_go_their_whole_way():
@@ -188,6 +199,8 @@ def test_shorter_presets_of_the_published_weights_go_their_whole_way():
         assert guided.steps / guided.judge_every == whole.guided.steps / whole.guided.judge_every
         assert guided.steps / config.refine_steps == whole.guided.steps / whole.refine_steps
     assert customise(whole, steps=2000).stage == presets["fast"].stage
+    assert (whole.guided.resolution, whole.guided.reference_resolution) == (128, 256)
+    assert customise(whole, resolution=96).guided.resolution is None  # the stage's, which is 96 then
 
 
 def test_a_scene_to_start_from_is_gone_on_with_and_not_changed(prior, reference):

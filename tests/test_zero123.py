@@ -1,5 +1,6 @@
 """Zero-1-to-3's poses and training, the text prior, and words for images on the embedded bundle."""
 
+import json
 import math
 import shutil
 from types import SimpleNamespace
@@ -206,4 +207,20 @@ def test_a_clip_without_a_text_tower_says_where_to_get_one(tmp_path, monkeypatch
     file = tmp_path / "clip" / "open_clip_model.safetensors"
     save_file({name: value for name, value in load_file(file).items() if name.startswith("visual.")}, file)
     with pytest.raises(InputError, match="no text tower; `iso3d models pull sd-text`"):
+        ClipPair.load(tmp_path)
+
+
+def test_towers_of_two_models_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISO3D_HOME", str(tmp_path / "home"))
+    shutil.copytree(EMBEDDED / "tiny" / "clip", tmp_path / "clip")
+    shutil.copytree(EMBEDDED / "tiny" / "text", tmp_path / "home" / "sd-text" / "text")
+    for folder in (tmp_path, tmp_path / "home" / "sd-text"):
+        (folder / "bundle.json").write_text('{"name": "mixed", "format": 1}')
+    file = tmp_path / "clip" / "open_clip_model.safetensors"
+    save_file({name: value for name, value in load_file(file).items() if name.startswith("visual.")}, file)
+    config = tmp_path / "home" / "sd-text" / "text" / "open_clip_config.json"
+    other = json.loads(config.read_text())
+    other["model_cfg"]["embed_dim"] = 128
+    config.write_text(json.dumps(other))
+    with pytest.raises(InputError, match=r"embeds images as 256 numbers, the text tower in [^ ]* words as 128"):
         ClipPair.load(tmp_path)

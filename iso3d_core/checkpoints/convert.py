@@ -15,6 +15,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from .layouts import LAYOUTS, Layout, Part, State, convert_keys, make_network
 
 SHARD = "1GB"
 WEIGHTS_NAME = {"image_tower": "open_clip_model", "text_tower": "open_clip_model", "linear": "model"}
+# Training states of Lightning 1 hold its callbacks' states by their class (Zero-1-to-3's checkpoints do).
+CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 
 
 def convert(
@@ -117,10 +120,22 @@ def _shortfall(file: Path) -> str:
     return f"is cut short: it has {size} bytes of {wanted}" if size < wanted else f"is damaged ({size} bytes)"
 
 
+class _Callback:
+    """In place of the class that a file names, and of which nothing is made."""
+
+
+_Callback.__module__, _Callback.__qualname__ = CALLBACK.rsplit(".", 1)
+
+
+def _knowing_callbacks() -> AbstractContextManager:
+    safe_globals = getattr(torch.serialization, "safe_globals", None)  # from torch 2.5
+    return nullcontext() if safe_globals is None else safe_globals([_Callback])
+
+
 def _read_pickle(file: Path) -> dict[str, Any]:
     try:
         # Files from before torch 1.6 are no archives and cannot be memory mapped.
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), _knowing_callbacks():
             loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)|(?:class|type) ([\w.]+)", str(error))

@@ -110,7 +110,8 @@ def guided_objective(
 ) -> Callable:  # fmt: skip
     """The alternation of the reference's view and random views; see the module's head."""
     scene, boundary = work.scene, work.boundary
-    guided, size = config.guided, config.stage.resolution[0][1]
+    guided = config.guided
+    size = guided.resolution or config.stage.resolution[0][1]
     weights = prior_weights(guided, boundary)
     seen = view.to(scene.field.table.device)
 
@@ -118,7 +119,7 @@ def guided_objective(
         if step % config.render.occupancy_every == 0:
             scene.occupancy.update(scene.field.density, generator)
         if boundary is not None and boundary.due(step) and similarity is not None:
-            boundary.update(step, similarity(judged_views(scene, seen.rgb.shape[-1])))
+            boundary.update(step, similarity(judged_views(scene, size)))
         if step % guided.reference_every == 0:
             out = render(
                 scene.field, seen.camera, seen.rgb.shape[-1], config.render.samples, scene.occupancy, generator,
@@ -130,7 +131,7 @@ def guided_objective(
         cameras = random_views(view.camera, config, generator).to(scene.field.table.device)
         out = render(
             scene.field, cameras, size, config.render.samples, scene.occupancy, generator,
-            random_shading(cameras, config.light, 1.0, generator), normals=guided.lambda_orient > 0,
+            random_shading(cameras, config.light, 0.0, generator), normals=guided.lambda_orient > 0,
         )  # fmt: skip
         loss, values = prior_losses(
             ((guide_3d, weight_3d, guided.t_3d), (guide_2d, weight_2d, guided.t_2d)), out.rgb, cameras, generator

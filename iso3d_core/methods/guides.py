@@ -158,7 +158,7 @@ def reference_camera(
 ) -> tuple[ReferenceView, float]:
     """What the reference's camera has to see, and its elevation in degrees."""
     camera = isotropic3d.camera_of(find_bundle(config.bundle).info)
-    size = config.stage.resolution[0][1]
+    size = config.guided.reference_resolution or config.stage.resolution[0][1]
     guess = None if multiview is None or embedding is None else multiview.guess_reference(reference, embedding, size)
     elevation = config.guided.elevation_deg
     if elevation is None:

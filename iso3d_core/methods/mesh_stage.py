@@ -129,7 +129,7 @@ def mesh_objective(
             return loss + smooth, {"reference": float(loss.detach()), "smooth": float(smooth.detach())}
         weight_3d, weight_2d = weights(guided.steps + step)
         cameras = random_views(view.camera, config, generator).to(device)
-        out = work.render(cameras, size, random_shading(cameras, config.light, 1.0, generator), surface)
+        out = work.render(cameras, size, random_shading(cameras, config.light, 0.0, generator), surface)
         loss, values = prior_losses(
             ((guide_3d, weight_3d, guided.t_3d), (guide_2d, weight_2d, guided.mesh_t_2d)), out.rgb, cameras, generator
         )

@@ -75,14 +75,13 @@ def _dense(points: Tensor, rows: Tensor, level: Level) -> Tensor:
 def _hashed(points: Tensor, rows: Tensor, level: Level) -> Tensor:
     where = points * level.scale + 0.5
     low = where.floor()
-    fraction = where - low
-    low = low.long()
-    out = torch.zeros(len(points), rows.shape[-1], dtype=rows.dtype, device=rows.device)
-    for corner in range(8):
-        bits = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1], device=points.device)
-        weight = torch.where(bits.bool(), fraction, 1 - fraction).prod(dim=-1, keepdim=True)
-        out = out + weight * rows[hash_index(low + bits, level.entries)]
-    return out
+    upper = (where - low)[:, None]  # [N, 1, 3], how much of each axis' upper neighbour
+    # All eight corners at once: made on the device, for a copy to it would wait for all the work before.
+    corner = torch.arange(8, device=points.device)[:, None] >> torch.arange(3, device=points.device) & 1  # [8, 3]
+    weight = torch.where(corner.bool(), upper, 1 - upper).prod(dim=-1, keepdim=True)  # [N, 8, 1]
+    nodes = (low.long()[:, None] + corner).reshape(-1, 3)
+    found = rows[hash_index(nodes, level.entries)].reshape(len(points), 8, -1)
+    return (weight * found).sum(dim=1)
 
 
 def hash_index(nodes: Tensor, entries: int) -> Tensor:

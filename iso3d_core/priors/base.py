@@ -202,7 +202,7 @@ def choose_arithmetic(device: str, precision: str) -> tuple[str, torch.dtype]:
 
 def _fast_with_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     # oneDNN is not part of torch on every system.
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 

@@ -102,7 +102,14 @@ class ClipPair(nn.Module):
             if "token_embedding.weight" not in weights:
                 folder = _other_half(bundle)
                 weights = load_shards(folder, "open_clip_model")
-            clip = make_clip(json.loads((folder / "open_clip_config.json").read_text())["model_cfg"])
+            both = [json.loads((f / "open_clip_config.json").read_text()) for f in (bundle.part("clip"), folder)]
+            seen, read = (config["model_cfg"]["embed_dim"] for config in both)
+            if seen != read:
+                raise InputError(
+                    f"bundle {bundle.name!r} embeds images as {seen} numbers, the text tower in {folder} words as "
+                    f"{read}: they are of two models; use the bundle tiny or isotropic3d for methods that take words"
+                )
+            clip = make_clip(both[1]["model_cfg"])
             del clip.visual
             own = clip.state_dict()
             found = {name: value.float() for name, value in weights.items() if name in own}

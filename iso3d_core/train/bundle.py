@@ -30,7 +30,7 @@ MISFIT_QUANTILE = 0.99
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 
-def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = "Apache-2.0") -> None:
+def write_bundle(work: Path, out: Path, license_name: str = "Apache-2.0") -> None:
     """Assemble ``out`` from the finished parts in ``work``; an existing bundle is replaced only when all is written."""
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -49,7 +49,7 @@ def write_bundle(work: Path, out: Path, name: str = "tiny", license_name: str = 
     objects = max([len(views), *(report.get("objects", 0) for report in reports.values())])
     light = Light()
     info = {
-        "name": name, "family": "tiny", "format": FORMAT, "license": license_name,
+        "name": out.name, "family": "tiny", "format": FORMAT, "license": license_name,
         "description": "Isotropic3D's parts, trained from nothing on procedural objects: knows simple colored things",
         "image_size": views.targets.shape[2], "pixel_unshuffle": vae.TINY_UNSHUFFLE,
         "latent_channels": vae.TINY["latent_channels"], "latent_size": views.targets.shape[2] // vae.TINY_UNSHUFFLE,
