@@ -43,14 +43,13 @@ class RenderConfig:
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Random cameras of the optimisation: groups of ``views`` even azimuths, one elevation a group.
+    """Random cameras of the optimisation: groups (`Stage.groups`) of ``views`` even azimuths, one elevation a group.
 
     elevation_deg, fov_y_deg : ranges, degrees
     fit_distance : range of factors; distance = factor / tan(fov / 2). None takes the bundle's own camera.
     """
 
     views: int = 4
-    groups: int = 1
     elevation_deg: tuple[float, float] = (0.0, 30.0)
     fov_y_deg: tuple[float, float] | None = None
     fit_distance: tuple[float, float] | None = None
@@ -78,7 +77,7 @@ class LightConfig:
 class Stage:
     """One call of `fit`.
 
-    steps : optimiser steps; resolution : (step, pixels a side) milestones
+    steps : optimiser steps; resolution : (step, pixels a side) milestones; groups : (step, groups of views) milestones
     learning_rate_grid, learning_rate_mlp : of AdamW; t_min, t_max : range of the noise level, fractions of 1
     target : "x0" (reconstruction, with ``std_rescale``) or "sds" (plain, Eq. 7); guidance_scale : CFG
     lambda_orient : of the orientation loss (Eq. 8); lambda_opacity : of the opacity entropy
@@ -87,6 +86,7 @@ class Stage:
 
     steps: int = 10_000
     resolution: tuple[tuple[int, int], ...] = ((0, 64), (5_000, 256))
+    groups: tuple[tuple[int, int], ...] = ((0, 1),)
     learning_rate_grid: float = 0.01
     learning_rate_mlp: float = 0.001
     t_min: Ramp = Ramp(0.98, 0.02, 8_000)
@@ -103,8 +103,9 @@ class Stage:
             raise InputError(f"steps must not be negative, got {self.steps}")
         if self.target not in ("x0", "sds"):
             raise InputError(f"target must be x0 or sds, got {self.target!r}")
-        if not self.resolution or self.resolution[0][0] != 0:
-            raise InputError("resolution milestones must start at step 0")
+        for name in ("resolution", "groups"):
+            if not getattr(self, name) or getattr(self, name)[0][0] != 0:
+                raise InputError(f"{name} milestones must start at step 0")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ GUIDED: dict[str, dict[str, Any]] = {
 
 
 _PAPER = GenerateConfig(
-    preset="paper", cameras=CameraConfig(groups=2, fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)),
+    preset="paper", cameras=CameraConfig(fov_y_deg=(15.0, 60.0), fit_distance=(0.8, 1.0)),
+    stage=Stage(groups=((0, 2), (5_000, 1))),  # half as many views once they are larger
     guided=GuidedConfig(resolution=128, reference_resolution=256), refine_steps=1_000,
 )  # fmt: skip
 
@@ -107,8 +108,11 @@ def customise(
             for name, ramp in vars(stage).items()
             if isinstance(ramp, Ramp)
         }
-        milestones = tuple((round(step * factor), pixels) for step, pixels in stage.resolution)
-        stage = replace(stage, steps=steps, resolution=milestones, **ramps)
+        milestones: dict[str, Any] = {
+            name: tuple((round(step * factor), value) for step, value in getattr(stage, name))
+            for name in ("resolution", "groups")
+        }
+        stage = replace(stage, steps=steps, **milestones, **ramps)
     if stage.steps == 0 and not warm_start and config.method == "isotropic3d":
         raise InputError(
             f"preset {config.preset!r} is a warm start alone; give it SDS steps, or leave the warm start on"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from .config import GenerateConfig
+from .schedules import milestone
 from .weights import Bundle
 
 if TYPE_CHECKING:
@@ -45,14 +46,15 @@ def predict(bundle: Bundle, config: GenerateConfig) -> Memory:
     """
     unet, vae, clip = (_parameters(bundle, part) for part in ("multiview", "vae", "clip"))
     unet += _parameters(bundle, "sketch") if "sketch" in bundle.parts else 0
-    views = config.cameras.views * config.cameras.groups
-    # Half as many views at twice the resolution or more, as the paper has it: the larger product counts.
-    size = max(pixels for _, pixels in config.stage.resolution)
+    stage = config.stage
+    steps = {step for milestones in (stage.resolution, stage.groups) for step, _ in milestones}
+    rays = max(milestone(stage.groups, step) * milestone(stage.resolution, step) ** 2 for step in steps)
+    most = max(groups for _, groups in stage.groups)
     return Memory(
         networks=(unet * 2 + vae * 4) / 1e9,
         field=_field_bytes(config) / 1e9,
-        encode=views * _encode_bytes(bundle) / 1e9,
-        render=_render_bytes(config, views * size**2) / 1e9,
+        encode=config.cameras.views * most * _encode_bytes(bundle) / 1e9,
+        render=_render_bytes(config, config.cameras.views * rays) / 1e9,
         allowance=ALLOWANCE_GB,
         embedding=(unet * 2 + vae * 4 + clip * 4) / 1e9 + ALLOWANCE_GB,
     )

@@ -193,6 +193,7 @@ def test_shorter_presets_of_the_published_weights_go_their_whole_way():
     for config in presets.values():
         stage, last = config.stage, config.stage.steps - 1
         assert milestone(stage.resolution, last) == 256
+        assert (milestone(stage.groups, 0), milestone(stage.groups, last)) == (2, 1)
         assert stage.t_max(stage.steps) == whole.stage.t_max(10_000)
         assert stage.t_min(stage.steps) == whole.stage.t_min(10_000)
         guided = config.guided

@@ -190,7 +190,7 @@ def sds_objective(scene: Scene, prior: MultiViewPrior, embedding: Tensor, config
         if step % config.render.occupancy_every == 0:
             scene.occupancy.update(scene.field.density, generator)
         size = milestone(stage.resolution, step)
-        groups = [random_group(prior, config.cameras, generator) for _ in range(config.cameras.groups)]
+        groups = [random_group(prior, config.cameras, generator) for _ in range(milestone(stage.groups, step))]
         cameras = Cameras.concatenate(groups).to(prior.device)
         shading = random_shading(cameras, config.light, step / max(stage.steps, 1), generator)
         lambda_orient = stage.lambda_orient(step)
