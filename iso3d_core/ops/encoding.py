@@ -80,7 +80,7 @@ def _hashed(points: Tensor, rows: Tensor, level: Level) -> Tensor:
     corner = torch.arange(8, device=points.device)[:, None] >> torch.arange(3, device=points.device) & 1  # [8, 3]
     weight = torch.where(corner.bool(), upper, 1 - upper).prod(dim=-1, keepdim=True)  # [N, 8, 1]
     nodes = (low.long()[:, None] + corner).reshape(-1, 3)
-    found = rows[hash_index(nodes, level.entries)].reshape(len(points), 8, -1)
+    found = rows[hash_index(nodes, level.entries)].reshape(len(points), 8, rows.shape[-1])
     return (weight * found).sum(dim=1)
 
 
