@@ -22,6 +22,7 @@ from .websocket import BINARY, WebSocket
 
 PREVIEW_EVENT, SUFFIXES = 1, {1: ".jpg", 2: ".png"}
 POLL_SECONDS, EVENT_SECONDS = 0.5, 0.1
+MESHES_ONLY = "A ComfyUI server makes meshes only; for this choose This computer in the preferences"
 LOST_POLLS = 4  # in a row without a trace of the job
 
 
@@ -101,7 +102,7 @@ class Comfy:
 
     def _make(self, job: Job, unwanted: threading.Event) -> None:
         if job.mesh:
-            raise ServerError("a ComfyUI server makes meshes only; for this choose This computer in the preferences")
+            raise ServerError(MESHES_ONLY)
         try:
             picture = Path(job.image).read_bytes()
         except OSError as error:

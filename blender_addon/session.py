@@ -10,7 +10,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import glb, scene
-from .comfy import Comfy
+from .comfy import MESHES_ONLY, Comfy
 from .jobs import FAILED, FINISHED, PLACED, Backend, Check, Job, Queue, Server
 from .worker import Local
 
@@ -91,7 +91,7 @@ def ask_texture(obj: bpy.types.Object, place: bpy.types.Scene, image: str, seed:
         target=open_file.target(place), object_name=obj.name,
     )  # fmt: skip
     if preferences.server()[0] == "COMFYUI":
-        raise ValueError("A ComfyUI server makes meshes only; for this choose This computer in the preferences")
+        raise ValueError(MESHES_ONLY)
     if not obj.data.uv_layers:
         scene.unwrap(obj)
     folder = Path(results_folder())

@@ -236,11 +236,10 @@ def _to_rgba(array: np.ndarray) -> np.ndarray:
 
 
 def _reduced(rgba: np.ndarray, factor: int) -> np.ndarray:
-    """[H, W, 4] with straight alpha -> a ``factor``-th of it, rounded up, by the means of squares."""
+    """[H, W, 4] with straight alpha -> a ``factor``-th of it, rounded up."""
+    import cv2
+
     height, width = (-(-side // factor) for side in rgba.shape[:2])
-    rgba = np.pad(rgba, ((0, height * factor - len(rgba)), (0, width * factor - rgba.shape[1]), (0, 0)), mode="edge")
     alpha = rgba[..., 3:]
-    squares = np.concatenate([rgba[..., :3] * alpha, alpha], axis=2).reshape(height, factor, width, factor, 4)
-    mean = squares.mean(axis=(1, 3))
-    mean[..., :3] /= np.maximum(mean[..., 3:], np.float32(1e-6))
-    return mean
+    mean = cv2.resize(np.dstack([rgba[..., :3] * alpha, alpha]), (width, height), interpolation=cv2.INTER_AREA)
+    return np.dstack([mean[..., :3] / np.maximum(mean[..., 3:], np.float32(1e-6)), mean[..., 3]])

@@ -49,7 +49,8 @@ _TINY = GenerateConfig(
         guidance_scale=1.5, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
     ),
     guided=GuidedConfig(
-        # Thirty judgements in all, each of 1/30 of the steps: eight times as much as the paper's 20 of 5,000.
+        # Thirty judgements in all, each of 1/30 of the steps: eight times as much as the paper's 20 of 5,000, so that
+        # the similarity changes by as much more from one to the next.
         steps=120, boundary=(0.25, 0.7), judge_every=4, threshold=0.004, t_3d=(0.1, 0.6), guidance_3d=3.0,
         t_2d=(0.02, 0.2), guidance_2d=5.0,  # the small 2D prior knows less of an object than it would undo
         mesh_t_2d=(0.02, 0.2), mesh_steps=40, mesh_grid=64, mesh_resolution=128,

@@ -66,29 +66,27 @@ class Worker:
 
     def read(self, lines: TextIO) -> None:
         """In a thread of its own, so that a cancellation is heard while a job runs. The end of the input ends all."""
-        for line in lines:
-            if not line.strip():
-                continue
-            try:
-                request = json.loads(line)
-                kind = request["type"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                self.say(
-                    "error", id=None, message=f"not a request: {line.strip()[:200]!r}; send one JSON object a line"
-                )
-                continue
-            if kind == "cancel":
-                self.cancelled.add(str(request.get("id")))
-            elif kind == "quit":
-                break
-            else:
-                self.jobs.put(request)
-        self.end()
-
-    def end(self) -> None:
-        """Stop after the work in hand, which is asked to stop as well."""
-        self.ended.set()
-        self.jobs.put({"type": "quit"})
+        try:
+            for line in lines:
+                if not line.strip():
+                    continue
+                try:
+                    request = json.loads(line)
+                    kind = request["type"]
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    self.say(
+                        "error", id=None, message=f"not a request: {line.strip()[:200]!r}; send one JSON object a line"
+                    )
+                    continue
+                if kind == "cancel":
+                    self.cancelled.add(str(request.get("id")))
+                elif kind == "quit":
+                    break
+                else:
+                    self.jobs.put(request)
+        finally:  # also of a broken pipe
+            self.ended.set()
+            self.jobs.put({"type": "quit"})
 
     def serve(self) -> None:
         while not self.ended.is_set():
@@ -263,9 +261,8 @@ def main(idle: float = 900.0) -> int:
         import scipy.linalg  # noqa: F401
 
     def read() -> None:
-        with suppress(OSError, ValueError):  # a broken pipe ends it as its end does
+        with suppress(OSError):
             worker.read(sys.stdin)
-        worker.end()
         time.sleep(GRACE_SECONDS)  # loading the networks, or torch itself, looks at nothing meanwhile
         os._exit(3)
 
