@@ -12,13 +12,15 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.checkpoints.convert import convert, read_state
 from iso3d_core.checkpoints.layouts import (
+    CLIP_MEAN,
+    CLIP_STD,
     DEPTH_UNET,
     MULTIVIEW_UNET,
     SD_UNET,
@@ -194,7 +196,6 @@ def test_zero123_concatenates_and_projects(tmp_path):
     layout = zero123({**ZERO123_UNET, **SMALL, **linear}, VAE, CLIP, image_size=16)
     out = convert(file, "zero123", tmp_path / "zero", layout=layout)
     from diffusers import UNet2DConditionModel
-    from safetensors.torch import load_file
 
     ours = UNet2DConditionModel.from_pretrained(out / "zero123", low_cpu_mem_usage=False).eval()
     x, t, context = random(2, 8, 8, 8), torch.tensor([5, 900]), random(2, 1, 16, seed=1)
@@ -207,6 +208,11 @@ def test_zero123_concatenates_and_projects(tmp_path):
 
     prior = Zero123Prior.load(out, "cpu", "float32")
     source = prior.see(Reference(random(4, 64, 64).sigmoid()), 20.0)
+    seen = F.interpolate(source_image(), (256, 256), mode="area")  # the original resizes 256 pixels, bicubic
+    seen = F.interpolate(seen, (28, 28), mode="bicubic", align_corners=True)
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    with torch.no_grad():
+        torch.testing.assert_close(source.embedding[0], clip.visual((seen - mean) / std))
     cameras = orbit(torch.tensor([0.0, 90.0, -30.0]), torch.tensor([20.0, 20.0, 50.0]))
     pose = torch.tensor([[0, 0, 1, 0], [0, 1, 0, 0], [-math.pi / 6, -0.5, math.sqrt(0.75), 0]])
     with torch.no_grad():
@@ -221,6 +227,32 @@ def test_zero123_concatenates_and_projects(tmp_path):
         found = prior.predict_noise(z, t, prior.condition(source, cameras), 3.0)
     torch.testing.assert_close(found, without + 3 * (conditional - without), atol=1e-4, rtol=1e-4)
     assert prior.sample(source, cameras, steps=2).shape == (3, 3, 16, 16)
+
+
+def test_a_training_states_moving_averages_are_what_samples(tmp_path):
+    """As the original codes do; without all of them, the weights themselves."""
+    linear = {"use_linear_projection": False, "in_channels": 8, "attention_head_dim": (2, 2)}
+    unet = ldm.UNet((32, 64), 1, (True, False), (2, 2), 16, inputs=8, linear=False)
+    own = prefixed("model.diffusion_model.", unet)
+    average = {"model_ema." + key.removeprefix("model.").replace(".", ""): value + 1 for key, value in own.items()}
+    rest = {
+        **own, **prefixed("first_stage_model.", ldm.Vae((32, 64), 1)),
+        **prefixed("cond_stage_model.model.", open_clip.model.CLIP(**CLIP)),
+        **prefixed("cc_projection.", nn.Linear(20, 16)), "model_ema.decay": torch.zeros(1),
+    }  # fmt: skip
+    layout = zero123({**ZERO123_UNET, **SMALL, **linear}, VAE, CLIP, image_size=16)
+    assert stable_diffusion_2("depth", DEPTH_UNET).averaged
+    assert not isotropic3d().averaged  # its code has them switched off
+    first = "model_ema.diffusion_modelinput_blocks00weight"
+    assert first in average
+    for held, added in ((average, 1.0), ({k: v for k, v in average.items() if k != first}, 0.0)):
+        file = tmp_path / f"{added}.ckpt"
+        torch.save({"state_dict": {**rest, **held}}, file)
+        out = convert(file, "zero123", tmp_path / f"{added}", layout=layout)
+        stored = load_file(out / "zero123" / "diffusion_pytorch_model.safetensors")
+        torch.testing.assert_close(
+            stored["conv_in.weight"], own["model.diffusion_model.input_blocks.0.0.weight"] + added
+        )
 
 
 def source_image():

@@ -6,12 +6,14 @@ import shutil
 from types import SimpleNamespace
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
+from iso3d_core.checkpoints.layouts import CLIP_MEAN, CLIP_STD
 from iso3d_core.priors.attention import guess_views
 from iso3d_core.priors.depth import DepthPrior
 from iso3d_core.priors.sketch import CHANNELS
@@ -200,27 +202,64 @@ def test_without_a_probe_the_texts_alone_describe(pair, monkeypatch):
     assert all(any(part.endswith(name) for part in found.text.split(", ")) for name in pair.words["kinds"][kind])
 
 
+def images_alone(folder):
+    """A bundle whose CLIP is the embedded one's image tower."""
+    shutil.copytree(EMBEDDED / "tiny" / "clip", folder / "clip")
+    (folder / "bundle.json").write_text('{"name": "images", "format": 1}')
+    file = folder / "clip" / "open_clip_model.safetensors"
+    save_file({name: value for name, value in load_file(file).items() if name.startswith("visual.")}, file)
+    return folder
+
+
 def test_a_clip_without_a_text_tower_says_where_to_get_one(tmp_path, monkeypatch):
     monkeypatch.setenv("ISO3D_HOME", str(tmp_path / "none"))
-    shutil.copytree(EMBEDDED / "tiny" / "clip", tmp_path / "clip")
-    (tmp_path / "bundle.json").write_text('{"name": "images", "format": 1}')
-    file = tmp_path / "clip" / "open_clip_model.safetensors"
-    save_file({name: value for name, value in load_file(file).items() if name.startswith("visual.")}, file)
-    with pytest.raises(InputError, match="no text tower; `iso3d models pull sd-text`"):
-        ClipPair.load(tmp_path)
+    with pytest.raises(InputError, match="no text tower; `iso3d models pull clip`"):
+        ClipPair.load(images_alone(tmp_path))
 
 
-def test_towers_of_two_models_are_refused(tmp_path, monkeypatch):
+def test_the_other_half_of_a_clip_is_taken_where_it_is_as_wide(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("ISO3D_HOME", str(tmp_path / "home"))
-    shutil.copytree(EMBEDDED / "tiny" / "clip", tmp_path / "clip")
-    shutil.copytree(EMBEDDED / "tiny" / "text", tmp_path / "home" / "sd-text" / "text")
-    for folder in (tmp_path, tmp_path / "home" / "sd-text"):
-        (folder / "bundle.json").write_text('{"name": "mixed", "format": 1}')
-    file = tmp_path / "clip" / "open_clip_model.safetensors"
-    save_file({name: value for name, value in load_file(file).items() if name.startswith("visual.")}, file)
-    config = tmp_path / "home" / "sd-text" / "text" / "open_clip_config.json"
-    other = json.loads(config.read_text())
-    other["model_cfg"]["embed_dim"] = 128
-    config.write_text(json.dumps(other))
-    with pytest.raises(InputError, match=r"embeds images as 256 numbers, the text tower in [^ ]* words as 128"):
-        ClipPair.load(tmp_path)
+    folder = images_alone(tmp_path / "bundle")
+    other = tmp_path / "home" / "sd-text"
+    shutil.copytree(EMBEDDED / "tiny" / "clip", other / "text")
+    (other / "bundle.json").write_text('{"name": "sd-text", "format": 1}')
+    found = ClipPair.load(folder)
+    assert found.words is None
+    torch.testing.assert_close(found.embed_texts(["a red mug"]), pair.embed_texts(["a red mug"]))
+    config = other / "text" / "open_clip_config.json"
+    stored = json.loads(config.read_text())
+    stored["model_cfg"]["embed_dim"] = 128
+    config.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match="pull clip"):
+        ClipPair.load(folder)
+
+
+def test_a_whole_clip_as_open_clip_publishes_it_stands_in(tmp_path, monkeypatch):
+    """Files of another tool: no size of the image, no vocabulary; images are smoothed and resized as CLIP's own are."""
+    from open_clip.push_to_hf_hub import save_config_for_hf
+    from torchvision.transforms import functional as T
+
+    monkeypatch.setenv("ISO3D_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "home" / "clip" / "clip"
+    folder.mkdir(parents=True)
+    (folder.parent / "bundle.json").write_text('{"name": "clip", "format": 1}')
+    config = {
+        "embed_dim": 16, "quick_gelu": True,
+        "vision_cfg": {"image_size": 28, "patch_size": 14, "width": 32, "layers": 1, "head_width": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }  # fmt: skip
+    torch.manual_seed(0)
+    clip = open_clip.model.CLIP(**config).eval()
+    save_file(
+        {name: value.clone() for name, value in clip.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    clip.visual.image_mean, clip.visual.image_std = CLIP_MEAN, CLIP_STD
+    save_config_for_hf(clip, folder / "open_clip_config.json", model_config=config)
+    pair = ClipPair.load(images_alone(tmp_path / "bundle"))
+    rgb, text = torch.rand(2, 3, 64, 64), ["a photo of a red mug"]
+    with torch.no_grad():
+        smooth = T.resize(rgb, [28, 28], T.InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)
+        images = clip.encode_image(T.normalize(smooth, CLIP_MEAN, CLIP_STD), normalize=True)
+        words = clip.encode_text(open_clip.get_tokenizer("ViT-B-16")(text), normalize=True)
+    torch.testing.assert_close(pair.embed_images(rgb), images, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(pair.embed_texts(text), words, atol=1e-5, rtol=1e-5)

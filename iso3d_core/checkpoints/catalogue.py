@@ -64,9 +64,18 @@ CATALOGUE: dict[str, Entry] = {
             _SD2_LICENSE, 5.2, kind="sd-text",
         ),
         Entry(
-            "zero123", "Zero-1-to-3 XL, novel views from an image and a relative pose",
-            (Source("kxic/zero123-xl", ("zero123-xl.ckpt",)), Source("cvlab/zero123-weights", ("zero123-xl.ckpt",))),
-            "see the card of kxic/zero123-xl (trained on Objaverse)", 15.5, kind="zero123",
+            "zero123", "Zero-1-to-3, novel views from an image and a relative pose (XL, else the one before it)",
+            (Source("One-2-3-45/code", ("zero123-xl.ckpt",)), Source("cvlab/zero123-weights", ("105000.ckpt",))),
+            "see github.com/cvlab-columbia/zero123 (trained on Objaverse)", 15.5, kind="zero123",
+        ),
+        Entry(
+            "clip", "CLIP ViT-B/16 compares renders with words where a bundle's own CLIP cannot (Consistent123)",
+            (
+                Source(
+                    "timm/vit_base_patch16_clip_224.openai", ("open_clip_config.json", "open_clip_model.safetensors")
+                ),
+            ),
+            "MIT", 0.6, part="clip",
         ),
         Entry(
             "taesd", "a small autoencoder for Stable Diffusion's latents, for the low-resolution part of SDS",

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..types import InputError, OnProgress, Progress
 from ..weights import FORMAT, sha256
-from .layouts import LAYOUTS, Layout, Part, State, convert_keys, make_network
+from .layouts import LAYOUTS, Layout, Part, State, averaged_name, convert_keys, make_network
 
 SHARD = "1GB"
 WEIGHTS_NAME = {"image_tower": "open_clip_model", "text_tower": "open_clip_model", "linear": "model"}
@@ -55,12 +55,16 @@ def convert(
     layout = layout or LAYOUTS[kind]()
     state = read_state(file)
     check_known(file, kind, state, layout)
-    check_space(out, sum(v.numel() * (2 if half else v.element_size()) for v in state.values()))
+    prefixes = tuple(part.prefix for part in layout.parts.values())
+    needed = (v.numel() * (2 if half else v.element_size()) for k, v in state.items() if k.startswith(prefixes))
+    check_space(out, sum(needed))
     part_folder = out.with_name(out.name + ".part")
     shutil.rmtree(part_folder, ignore_errors=True)
     try:
         for number, (name, part) in enumerate(layout.parts.items()):
             own = {key: value for key, value in state.items() if key.startswith(part.prefix)}
+            if layout.averaged and part.kind == "unet":
+                own = averages(state, own)
             write_part(part_folder / name, part, checked(file, name, part, own, layout.unused), half)
             for key in own:
                 del state[key]
@@ -164,6 +168,12 @@ def check_known(file: Path, kind: str, state: Iterable[str], layout: Layout) -> 
     strange = [key for key in state if not key.startswith((*prefixes, *layout.unused))]
     if strange:
         raise InputError(f"{file.name} is no {kind} checkpoint: {_some(strange)} {_is(strange)} unknown there")
+
+
+def averages(state: State, own: State) -> State:
+    """The moving averages of the weights ``own``, or these where ``state`` does not have the average of each."""
+    found = {key: state[averaged_name(key)] for key in own if averaged_name(key) in state}
+    return found if len(found) == len(own) else own
 
 
 def checked(file: Path, name: str, part: Part, own: State, unused: tuple[str, ...]) -> State:

@@ -80,26 +80,28 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """A kind of checkpoint: its parts by name, the beginnings of keys that are known and not needed, bundle.json."""
+    """A kind of checkpoint: its parts by name, the beginnings of keys that are known and not needed, bundle.json.
+
+    averaged : the original code samples with the moving averages of the UNet's weights, where the file has them
+    """
 
     parts: dict[str, Part]
     unused: tuple[str, ...]
     info: dict[str, Any]
+    averaged: bool = False
 
 
-def _clip_files(config: dict[str, Any], via: int | None) -> dict[str, Any]:
-    preprocess = {"size": config["vision_cfg"]["image_size"], "mean": CLIP_MEAN, "std": CLIP_STD}
-    return {
-        "open_clip_config.json": {"model_cfg": config, "preprocess_cfg": preprocess | ({"via": via} if via else {})}
-    }
+def _clip_files(config: dict[str, Any]) -> dict[str, Any]:
+    preprocess = {"size": config["vision_cfg"]["image_size"], "mean": CLIP_MEAN, "std": CLIP_STD, "via": 256}
+    return {"open_clip_config.json": {"model_cfg": config, "preprocess_cfg": preprocess}}
 
 
 def _text_files(config: dict[str, Any]) -> dict[str, Any]:
     return {"open_clip_config.json": {"model_cfg": config, "skip_last": 1}}
 
 
-def _image_tower(config: dict[str, Any], via: int | None) -> Part:
-    return Part("cond_stage_model.model.visual.", "image_tower", config, _clip_files(config, via))
+def _image_tower(config: dict[str, Any]) -> Part:
+    return Part("cond_stage_model.model.visual.", "image_tower", config, _clip_files(config))
 
 
 def _unet(config: dict[str, Any], rename: tuple[tuple[str, str], ...] = ()) -> Part:
@@ -131,7 +133,7 @@ def isotropic3d(
         {
             "multiview": _unet(unet, _CAMERA_EMBED),
             "vae": Part("first_stage_model.", "vae", vae),
-            "clip": _image_tower(clip, via=256),
+            "clip": _image_tower(clip),
         },
         (*BUFFERS, *CLIP_TEXT),
         {
@@ -152,10 +154,11 @@ def zero123(
             "zero123": _unet(unet),
             "cc_projection": Part("cc_projection.", "linear", {"in_features": width + 4, "out_features": width}),
             "vae": Part("first_stage_model.", "vae", vae),
-            "clip": _image_tower(clip, via=None),
+            "clip": _image_tower(clip),
         },
         (*BUFFERS, *CLIP_TEXT, "cond_stage_model.mean", "cond_stage_model.std"),
         {**_latents(image_size, vae), "guidance_scale": 3.0, "family": "zero123"},
+        averaged=True,
     )  # fmt: skip
 
 
@@ -171,6 +174,7 @@ def stable_diffusion_2(
         },
         (*BUFFERS, "cond_stage_model.model.logit_scale", "cond_stage_model.model.attn_mask", "depth_model."),
         {**_latents(512, vae), "guidance_scale": 7.5, "family": part},
+        averaged=True,
     )
 
 
@@ -201,6 +205,11 @@ def make_network(part: Part) -> Any:
     clip = make_clip(part.config)
     del clip.visual, clip.logit_scale
     return clip
+
+
+def averaged_name(key: str) -> str:
+    """Where a training state keeps the moving average of the UNet's weight ``key``: without the dots of its name."""
+    return "model_ema." + key.removeprefix("model.").replace(".", "")
 
 
 def convert_keys(part: Part, state: State) -> State:

@@ -55,11 +55,11 @@ def image_tensor(
 def tower_input(rgb: Tensor, size: int, mean: list[float], std: list[float], via: int | None = None) -> Tensor:
     """Images [B, 3, H, W] in [0, 1] -> [B, 3, size, size], normalised.
 
-    via : None resizes straight to ``size`` by area; 256 is the official Isotropic3D path: 256 by area, then
-        ``size`` by bicubic interpolation with aligned corners.
+    via : None resizes straight to ``size``, bicubic and smoothed, as CLIP's own preprocessing does; 256 is what
+        Isotropic3D's and Zero-1-to-3's codes do: 256 by area, then ``size`` by bicubic interpolation, corners aligned
     """
     if via is None:
-        rgb = F.interpolate(rgb, (size, size), mode="area")
+        rgb = F.interpolate(rgb, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
     else:
         rgb = F.interpolate(rgb, (via, via), mode="area")
         rgb = F.interpolate(rgb, (size, size), mode="bicubic", align_corners=True)
@@ -97,7 +97,8 @@ class ClipImage(nn.Module):
         visual = make_image_tower(stored["model_cfg"])
         weights = load_shards(folder, "open_clip_model")
         visual.load_state_dict({k[7:]: v.float() for k, v in weights.items() if k.startswith("visual.")})
-        return ClipImage(visual.eval(), stored["preprocess_cfg"])
+        size = stored["model_cfg"]["vision_cfg"]["image_size"]  # open_clip's own files do not say it again
+        return ClipImage(visual.eval(), {"size": size, **stored["preprocess_cfg"]})
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images [B, 3, S, S] -> embeddings [B, D]."""
@@ -135,14 +136,29 @@ def blend(first: Tensor, second: Tensor, weight: float) -> Tensor:
     return (left * a + right * b) * torch.lerp(lengths[0], lengths[1], weight)
 
 
+def stored_names(folder: Path, name: str) -> set[str]:
+    """Of the weights that `load_shards` would read."""
+    from safetensors import safe_open
+
+    found: set[str] = set()
+    for file in _shards(folder, name):
+        with safe_open(file, "pt") as opened:
+            found.update(opened.keys())
+    return found
+
+
 def load_shards(folder: Path, name: str) -> dict[str, Tensor]:
     """The weights ``name``*.safetensors of a folder, in one file or in several."""
     from safetensors.torch import load_file
 
+    return {key: value for file in _shards(folder, name) for key, value in load_file(file).items()}
+
+
+def _shards(folder: Path, name: str) -> list[Path]:
     files = sorted(folder.glob(f"{name}*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{folder} has no {name}.safetensors")
-    return {key: value for file in files for key, value in load_file(file).items()}
+    return files
 
 
 def load_tokenizer(folder: Path) -> WordTokenizer:

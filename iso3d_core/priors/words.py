@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .base import UNREADABLE, cannot_load
-from .clip import ClipImage, any_tokenizer, load_shards, make_clip
+from .clip import ClipImage, any_tokenizer, load_shards, make_clip, stored_names
 
 DIRECTIONS = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
 ROUNDS = 2  # of choosing the color of one part after another
@@ -91,34 +91,24 @@ class ClipPair(nn.Module):
     @staticmethod
     def load(bundle: str | Path | Bundle = "tiny") -> ClipPair:
         """The towers of a bundle. Where its part `clip` is an image tower alone, the text tower of the bundle sd-text
-        is taken: Isotropic3D's is its other half. Raises InputError where there is none."""
+        is its other half if it is as wide (Isotropic3D's is); else both towers are the bundle clip's. Raises
+        InputError where there is neither."""
         from safetensors.torch import load_file
 
         if not isinstance(bundle, Bundle):
             bundle = find_bundle(bundle)
-        folder = bundle.part("clip")
         try:
-            weights = load_shards(folder, "open_clip_model")
-            if "token_embedding.weight" not in weights:
-                folder = _other_half(bundle)
-                weights = load_shards(folder, "open_clip_model")
-            both = [json.loads((f / "open_clip_config.json").read_text()) for f in (bundle.part("clip"), folder)]
-            seen, read = (config["model_cfg"]["embed_dim"] for config in both)
-            if seen != read:
-                raise InputError(
-                    f"bundle {bundle.name!r} embeds images as {seen} numbers, the text tower in {folder} words as "
-                    f"{read}: they are of two models; use the bundle tiny or isotropic3d for methods that take words"
-                )
-            clip = make_clip(both[1]["model_cfg"])
+            image, text = _towers(bundle)
+            clip = make_clip(_config(text))
             del clip.visual
             own = clip.state_dict()
-            found = {name: value.float() for name, value in weights.items() if name in own}
+            found = {k: v.float() for k, v in load_shards(text, "open_clip_model").items() if k in own}
             clip.load_state_dict({"logit_scale": own["logit_scale"], **found})
-            tokenizer, words, probe = any_tokenizer(folder), None, None
-            if bundle.has("words"):
+            words, probe = None, None
+            if bundle.has("words") and image == bundle.part("clip"):
                 words = json.loads((bundle.part("words") / "words.json").read_text())
                 probe = load_file(bundle.part("words") / "probe.safetensors")
-            return ClipPair(ClipImage.load(bundle.part("clip")), clip, tokenizer, words, probe)
+            return ClipPair(ClipImage.load(image), clip, any_tokenizer(text), words, probe)
         except UNREADABLE as error:
             raise cannot_load(bundle, error) from error
 
@@ -186,10 +176,29 @@ class ClipPair(nn.Module):
         return kind, 45.0 * best([f"a {kind} seen from the {name}" for name in DIRECTIONS])
 
 
-def _other_half(bundle: Bundle) -> Path:
-    try:
-        return find_bundle("sd-text").part("text")
-    except InputError:
+def _towers(bundle: Bundle) -> tuple[Path, Path]:
+    """Folders of an image tower and the text tower of the same model."""
+    own = bundle.part("clip")
+    if "token_embedding.weight" in stored_names(own, "open_clip_model"):
+        return own, own
+    other = _part_of("sd-text", "text")
+    if other is not None and _config(other)["embed_dim"] == _config(own)["embed_dim"]:
+        return own, other
+    both = _part_of("clip", "clip")
+    if both is None:
         raise InputError(
-            f"the CLIP of bundle {bundle.name!r} has no text tower; `iso3d models pull sd-text` brings one"
-        ) from None
+            f"the CLIP of bundle {bundle.name!r} cannot compare images with words: it has no text tower; "
+            "`iso3d models pull clip` brings one that can (0.6 GB)"
+        )
+    return both, both
+
+
+def _part_of(name: str, part: str) -> Path | None:
+    try:
+        return find_bundle(name).part(part)
+    except InputError:
+        return None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
