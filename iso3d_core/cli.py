@@ -283,7 +283,7 @@ def run_doctor(c: Doctor) -> int:
 
     print("\n".join(report()))
     if c.bundle is not None:
-        print("\n".join(memory(c.bundle)))
+        print("\n".join(memory(c.bundle, c.method)))
     return OK
 
 

@@ -172,6 +172,9 @@ class Doctor:
 
     bundle: str | None = None
     """Also predict the GPU memory that each preset needs with this bundle."""
+    method: str | None = None
+    """The prediction is of this method's optimisation (a mesh stage or refinement after it is not counted); the default
+    is isotropic3d, or consistent123 with a bundle that has no multi-view prior."""
 
 
 @dataclass(frozen=True, kw_only=True)

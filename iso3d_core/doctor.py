@@ -48,19 +48,23 @@ def report() -> list[str]:
     return lines
 
 
-def memory(name: str) -> list[str]:
-    """A line a preset: the GPU memory it needs with the bundle, and whether this machine has it."""
+def memory(name: str, method: str | None = None) -> list[str]:
+    """A line a preset: the GPU memory it needs with the bundle, and whether this machine has it.
+
+    method : None takes isotropic3d, or consistent123 with a bundle that has no multi-view prior
+    """
     import torch
 
-    from .presets import PRESETS, preset
+    from .presets import PRESETS, preset, with_method
     from .vram import predict
     from .weights import find_bundle
 
     bundle = find_bundle(name)
     free = torch.cuda.mem_get_info()[0] / 1e9 if torch.cuda.is_available() else None
-    lines = [f"GPU memory that bundle {bundle.name} needs, predicted:"]
+    method = method or ("isotropic3d" if bundle.has("multiview") else "consistent123")
+    lines = [f"GPU memory that {method} with bundle {bundle.name} needs, predicted:"]
     for chosen in PRESETS.get(bundle.family, PRESETS["isotropic3d"]):
-        need = predict(bundle, preset(chosen, bundle.family))
+        need = predict(bundle, with_method(preset(chosen, bundle.family), method))
         fits = "no GPU here" if free is None else "fits" if need.peak <= free else f"does NOT fit in {free:.1f} GB free"
         lines.append(
             f"  {chosen:8s} {need.peak:6.1f} GB  (networks {need.networks:.1f}, VAE gradient {need.encode:.1f}, "

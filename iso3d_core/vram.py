@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import GenerateConfig
 from .schedules import milestone
-from .weights import Bundle
+from .weights import Bundle, find_bundle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,35 +39,71 @@ class Memory:
 
 
 def predict(bundle: Bundle, config: GenerateConfig) -> Memory:
-    """The memory of optimising with ``config``; raises InputError for a bundle without its parts.
+    """The memory of optimising with ``config``; raises InputError for a bundle without the parts of its method.
 
     The VAE's saved activations and the field's are counted exactly, by running the former without data and the latter
-    on a few points; weights from their files.
+    on a few points; weights from their files. What comes after, a mesh stage or
+    refinement, is not counted.
     """
-    unet, vae, clip = (_parameters(bundle, part) for part in ("multiview", "vae", "clip"))
-    unet += _parameters(bundle, "sketch") if "sketch" in bundle.parts else 0
-    stage = config.stage
-    steps = {step for milestones in (stage.resolution, stage.groups) for step, _ in milestones}
-    rays = max(milestone(stage.groups, step) * milestone(stage.resolution, step) ** 2 for step in steps)
-    most = max(groups for _, groups in stage.groups)
+    asked, views = _asked(bundle, config), config.cameras.views
+    loaded = {(of.name, part): _network_bytes(of, part) for of, part in asked}
+    if bundle.has("multiview"):  # it places the reference's camera and says how familiar the image is
+        loaded[bundle.name, "multiview"] = _network_bytes(bundle, "multiview")
+    groups = max(n for _, n in config.stage.groups) if config.method == "isotropic3d" else 1
+    networks = sum(loaded.values())
     return Memory(
-        networks=(unet * 2 + vae * 4) / 1e9,
+        networks=networks / 1e9,
         field=_field_bytes(config) / 1e9,
-        encode=config.cameras.views * most * _encode_bytes(bundle) / 1e9,
-        render=_render_bytes(config, config.cameras.views * rays) / 1e9,
+        encode=views * groups * sum(_encode_bytes(of) for of, _ in asked) / 1e9,
+        render=_render_bytes(config, _rays(config)) / 1e9,
         allowance=ALLOWANCE_GB,
-        embedding=(unet * 2 + vae * 4 + clip * 4) / 1e9 + ALLOWANCE_GB,
+        embedding=(networks + 4 * _parameters(bundle, "clip")) / 1e9 + ALLOWANCE_GB,
     )
 
 
+def _asked(bundle: Bundle, config: GenerateConfig) -> list[tuple[Bundle, str]]:
+    """The UNets that the method asks at every step: their bundles and parts."""
+    weights = config.guided.weights
+    if config.method == "isotropic3d":
+        return [(bundle, "multiview")]
+    asked = []
+    if weights is None or weights[0] > 0:
+        asked.append((bundle, "zero123" if bundle.has("zero123") else "multiview"))
+    if weights is None or weights[1] > 0:
+        of = bundle if bundle.has("text2d", "depth") else find_bundle("sd-text")
+        asked.append((of, "text2d" if of.has("text2d") else "depth"))
+    return asked
+
+
+def _network_bytes(bundle: Bundle, part: str) -> int:
+    """A UNet in bfloat16, and what is loaded with it in float32."""
+    beside = {"zero123": ("vae", "clip"), "multiview": ("vae",)}.get(part, ("vae", "text"))
+    halves = _parameters(bundle, part)
+    if part in ("zero123", "multiview") and bundle.has("sketch"):
+        halves += _parameters(bundle, "sketch")
+    return 2 * halves + 4 * sum(_parameters(bundle, name) for name in beside)
+
+
+def _rays(config: GenerateConfig) -> int:
+    """The most that a step renders."""
+    stage, guided, views = config.stage, config.guided, config.cameras.views
+    if config.method == "isotropic3d":
+        steps = {step for milestones in (stage.resolution, stage.groups) for step, _ in milestones}
+        return views * max(milestone(stage.groups, step) * milestone(stage.resolution, step) ** 2 for step in steps)
+    size = guided.resolution or stage.resolution[0][1]
+    return max(views * size**2, (guided.reference_resolution or size) ** 2)
+
+
 def _parameters(bundle: Bundle, part: str) -> int:
-    """Number of weights in the safetensors files of a part."""
+    """Number of weights in the safetensors files of a part; of a CLIP only the image tower's."""
     from safetensors import safe_open
 
     total = 0
     for file in bundle.part(part).glob("*.safetensors"):
         with safe_open(file, "pt") as opened:
             for key in opened.keys():  # noqa: SIM118 (not a dict)
+                if part == "clip" and not key.startswith("visual."):
+                    continue
                 count = 1
                 for side in opened.get_slice(key).get_shape():
                     count *= side
