@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 LINK_NAME = "iso3d"
 ADDON_NAME = "iso3d_blender"
-ACCELERATORS = ("triton", "tinycudann", "nerfacc")
+ACCELERATORS = ("triton",)
 # Any OpenCV will do; the host may have brought another build of it.
 ALTERNATIVES = {
     "opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
@@ -79,14 +79,17 @@ def report(root: Path) -> list[str]:
     lines = [f"Python {platform.python_version()} ({sys.executable})", *torch_lines]
     missing = [] if has_torch else ["torch"]
     to_install = []
-    for name in _requirements(root):
+    for name, least in _requirements(root):
         version = _installed_version(name)
-        lines.append(f"{name} {version}" if version else f"{name}: missing")
-        if version is None:
-            to_install.append(name)
+        old = version is not None and _numbers(version) < _numbers(least)
+        lines.append(
+            f"{name} {version}{f': too old, {least} is needed' if old else ''}" if version else f"{name}: missing"
+        )
+        if version is None or old:
+            to_install.append(f'"{name}>={least}"' if least else name)
+            missing.append(name)
     if to_install:
         lines.append(f'To get what is missing, run: "{sys.executable}" -m pip install {" ".join(to_install)}')
-        missing += to_install
     for name in ACCELERATORS:
         found = importlib.util.find_spec(name) is not None
         lines.append(f"optional accelerator {name}: {'found' if found else 'not found'}")
@@ -204,13 +207,18 @@ def build_repository(root: Path, folder: Path) -> Path:
     return index
 
 
-def _requirements(root: Path) -> list[str]:
-    """The names of the distributions in requirements.txt."""
+def _requirements(root: Path) -> list[tuple[str, str]]:
+    """The distributions in requirements.txt: names, and the least versions, "" where any will do."""
     path = root / "requirements.txt"
     if not path.is_file():
         raise InstallError(f"There is no {str(path)!r}; get the whole pack, then try again.")
-    names = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in path.read_text(encoding="utf-8").splitlines())
-    return [name[0] for name in names if name]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = (re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:>=([0-9.]+))?", line) for line in lines)
+    return [(match[1], match[2] or "") for match in found if match]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def _installed_version(name: str) -> str | None:
@@ -232,7 +240,7 @@ def _report_torch() -> tuple[list[str], bool]:
     if torch.cuda.is_available():
         device = f"CUDA, {torch.cuda.get_device_name(0)}"
     elif torch.backends.mps.is_available():
-        device = "MPS"
+        device = "CPU (MPS only where it is asked for)"
     else:
         device = "CPU"
     return [f"torch {torch.__version__}", f"device: {device}"], True

@@ -15,7 +15,7 @@ PRESETS = [
     ("fast", "Fast", "Seconds: a first look"),
     ("default", "Default", "Better, and still quick"),
     ("quality", "Quality", "Several times the work of the default"),
-    ("paper", "Paper", "All the steps of the publication; for a GPU and patience"),
+    ("paper", "Paper", "Score distillation alone, as published; with the papers' weights for a GPU and patience"),
 ]
 BACKENDS = [
     ("LOCAL", "This computer", "A Python with iso3d, started when it is needed"),
@@ -58,7 +58,9 @@ class Preferences(bpy.types.AddonPreferences):
     comfyui_address: StringProperty(
         name="Address", description="Of the ComfyUI server", default="http://127.0.0.1:8188"
     )
-    bundle: StringProperty(name="Bundle", description="Of networks: a name, or a folder", default="tiny")
+    bundle: StringProperty(
+        name="Bundle", description="Of networks: a name; on this computer a folder too", default="tiny"
+    )
 
     def draw(self, context):
         layout = self.layout

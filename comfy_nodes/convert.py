@@ -29,9 +29,9 @@ def check_image(image: Any, name: str = "image") -> Tensor:
 
 
 def references(
-    image: Tensor, mask: Tensor | None, mask_shows: str = BACKGROUND, name: str = "image"
+    image: Tensor, mask: Tensor | None, mask_shows: str = BACKGROUND, name: str = "image", size: int = 256
 ) -> list[Reference]:
-    """Each image of the batch, matted and centred as `load_reference` does.
+    """Each image of the batch, matted and centred as `load_reference` does, ``size`` pixels a side.
 
     mask : [B or 1, H, W], 1 on the background as Load Image gives it, or on the subject; one that hides nothing
         (Load Image for an image without alpha) counts as none. Without one an image's fourth channel is its alpha, and
@@ -57,16 +57,18 @@ def references(
             rgb if alpha is None else torch.cat([rgb, alpha[min(i, len(alpha) - 1)].clamp(0, 1)[..., None]], dim=-1)
         )
         array = (pixels.numpy() * 255).round().astype(np.uint8)
-        reference = load_reference(array)
+        reference = load_reference(array, size)
         found.append(Reference(reference.rgba, name))
     return found
 
 
-def one_reference(image: Tensor, mask: Tensor | None, mask_shows: str = BACKGROUND, name: str = "image") -> Reference:
+def one_reference(
+    image: Tensor, mask: Tensor | None, mask_shows: str = BACKGROUND, name: str = "image", size: int = 256
+) -> Reference:
     """The reference of a batch of one; raises InputError for more, of which only the first would be seen."""
     if len(check_image(image, name)) > 1:
         raise InputError(f"{name}: one image at a time, this batch has {len(image)}; pick one by Image From Batch")
-    return references(image, mask, mask_shows, name)[0]
+    return references(image, mask, mask_shows, name, size)[0]
 
 
 def from_image(image: Tensor) -> Tensor:

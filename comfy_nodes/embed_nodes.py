@@ -23,7 +23,7 @@ class LoadBundle(io.ComfyNode):
             search_aliases=["iso3d", "isotropic3d", "image to 3d", "multi-view"],
             inputs=[
                 io.Combo.Input(
-                    "bundle", options=bundle_names(), default="tiny",
+                    "bundle", options=bundle_names("multiview"), default="tiny",
                     tooltip="tiny comes with the pack and knows simple toys; more with `iso3d models pull`",
                 )
             ],
@@ -70,7 +70,9 @@ class ClipImageEmbed(io.ComfyNode):
     ) -> Any:
         import torch
 
+        from ..iso3d_core.pipeline import reference_size
         from ..iso3d_core.types import InputError
+        from ..iso3d_core.weights import find_bundle
         from .convert import BACKGROUND, references
         from .host import ready
 
@@ -85,7 +87,8 @@ class ClipImageEmbed(io.ComfyNode):
             return io.NodeOutput(found[:, None].cpu())
         if image is None:
             raise InputError("image: connect an image, or a CLIP vision output of the bundle's width")
-        found = [prior.embed(reference) for reference in references(image, mask, mask_shows or BACKGROUND)]
+        size = reference_size(find_bundle(bundle.name))
+        found = [prior.embed(reference) for reference in references(image, mask, mask_shows or BACKGROUND, size=size)]
         return io.NodeOutput(torch.cat(found).cpu())
 
 

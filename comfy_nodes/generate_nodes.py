@@ -30,7 +30,9 @@ class Generate3D(io.ComfyNode):
                     "mask_shows", options=[BACKGROUND, SUBJECT], default=BACKGROUND, optional=True,
                     tooltip="Load Image's mask is white on the background",
                 ),
-                io.Combo.Input("bundle", options=bundle_names(), default="tiny", tooltip="Of networks"),
+                io.Combo.Input(
+                    "bundle", options=bundle_names("multiview", "zero123"), default="tiny", tooltip="Of networks"
+                ),
                 io.Combo.Input("preset", options=PRESETS, default="default", tooltip="How much work"),
                 io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="Of all noise", control_after_generate=True),
                 io.String.Input("filename_prefix", default="mesh/iso3d", tooltip="Inside the output folder"),
@@ -61,19 +63,22 @@ class Generate3D(io.ComfyNode):
         import torch
 
         from ..iso3d_core.cameras import even_azimuths, orbit
-        from ..iso3d_core.pipeline import configure, generate
+        from ..iso3d_core.pipeline import configure, generate, size_for
         from ..iso3d_core.presets import with_method
         from ..iso3d_core.render.raster import render_mesh
         from ..iso3d_core.types import stage_shares
+        from ..iso3d_core.weights import find_bundle
         from .convert import BACKGROUND, mesh_values, one_reference, to_image
         from .host import device_name, load_bundle, output_path, ready, relative, reporter
 
         path, entry = output_path(filename_prefix, ".glb")
-        reference = one_reference(image, mask, mask_shows or BACKGROUND)
-        prior = ready(load_bundle(bundle))
+        config = with_method(configure(preset, bundle, seed), method, prompt.strip() or None)
+        reference = one_reference(image, mask, mask_shows or BACKGROUND, size=size_for(config))
+        # Guided methods can do without a multi-view prior.
+        multiview = method == "isotropic3d" or find_bundle(bundle).has("multiview")
+        prior = ready(load_bundle(bundle)) if multiview else None
         with torch.inference_mode(False), torch.enable_grad():
-            config = replace(configure(preset, bundle, seed), device=device_name())
-            config = with_method(config, method, prompt.strip() or None)
+            config = replace(config, device=device_name())
             report = reporter(tuple(stage_shares(method)), method)
             mesh = generate(reference, config, report, prior=prior)
         mesh.save(path)

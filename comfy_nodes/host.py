@@ -92,12 +92,13 @@ def device_name() -> str:
     return str(memory.get_torch_device())
 
 
-def bundle_names() -> list[str]:
-    """The embedded bundle, those that `iso3d models` made, and those in ComfyUI's `models/iso3d`."""
+def bundle_names(*parts: str) -> list[str]:
+    """Of the embedded bundle, those that `iso3d models` made, and those in ComfyUI's `models/iso3d`, the ones that have
+    one of these parts."""
     register_models_folders()
     from ..iso3d_core.weights import bundles
 
-    return list(dict.fromkeys(bundle.folder.name for bundle in bundles())) or ["tiny"]
+    return list(dict.fromkeys(bundle.folder.name for bundle in bundles() if bundle.has(*parts))) or ["tiny"]
 
 
 def register_models_folders() -> None:

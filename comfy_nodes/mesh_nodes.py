@@ -17,14 +17,26 @@ def find_file(path: str) -> Path:
     """A mesh file named relative to the output or the input folder; raises InputError for one outside or missing."""
     import folder_paths
 
+    return _file_below(path, folder_paths.get_output_directory(), folder_paths.get_input_directory())
+
+
+def find_input(path: str) -> Path:
+    """As `find_file`, of the input folder alone."""
+    import folder_paths
+
+    return _file_below(path, folder_paths.get_input_directory())
+
+
+def _file_below(path: str, *folders: str) -> Path:
     from ..iso3d_core.types import InputError
 
-    for root in (folder_paths.get_output_directory(), folder_paths.get_input_directory()):
-        root = os.path.realpath(root)
+    for folder in folders:
+        root = os.path.realpath(folder)
         wanted = os.path.realpath(os.path.join(root, path))
         if wanted.startswith(root + os.sep) and os.path.isfile(wanted):
             return Path(wanted)
-    raise InputError(f"path: there is no {path!r} in the output or input folder")
+    where = " or ".join(os.path.basename(os.path.normpath(folder)) for folder in folders)
+    raise InputError(f"there is no {path!r} in the {where} folder")
 
 
 def input_meshes() -> list[str]:
@@ -35,9 +47,8 @@ def input_meshes() -> list[str]:
     return sorted(found)
 
 
-def fingerprint(path: str) -> list[tuple[str, int, int]]:
+def fingerprint(file: Path) -> list[tuple[str, int, int]]:
     """Changes when the file does, or one beside it that it may take its texture or its numbers from."""
-    file = find_file(path)
     parts = [file]
     if file.suffix.lower() in (".obj", ".gltf"):
         parts += [p for p in sorted(file.parent.iterdir()) if p.suffix.lower() in BESIDE]
@@ -98,14 +109,14 @@ class LoadMesh(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
-        return fingerprint(file)
+        return fingerprint(find_input(file))
 
     @classmethod
     def execute(cls, file: str) -> Any:
         from ..iso3d_core.mesh.export import load_mesh
         from .convert import mesh_values
 
-        vertices, faces, more = mesh_values(load_mesh(find_file(file)))
+        vertices, faces, more = mesh_values(load_mesh(find_input(file)))
         return io.NodeOutput(host_mesh(vertices, faces, **more))
 
 

@@ -38,7 +38,7 @@ class RgnvEnhance(io.ComfyNode):
                 ),
                 io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Of DDIM; 0 takes the bundle's own"),
                 io.Combo.Input(
-                    "bundle", options=bundle_names(), default="tiny",
+                    "bundle", options=bundle_names("depth"), default="tiny",
                     tooltip="With a depth-conditioned prior: tiny, or sd-depth",
                 ),
             ],
@@ -51,10 +51,13 @@ class RgnvEnhance(io.ComfyNode):
         mask_shows: str = "", coarse_masks: Any = None, depth: Any = None,
     ) -> Any:  # fmt: skip
         from ..iso3d_core import rgnv
+        from ..iso3d_core.pipeline import reference_size
+        from ..iso3d_core.weights import find_bundle
         from .convert import BACKGROUND, check_image, from_image, one_reference, resize_masks, to_image
         from .host import load_depth_bundle, ready, reporter
 
-        subject = one_reference(reference, mask, mask_shows or BACKGROUND, "reference")
+        size = reference_size(find_bundle(bundle))
+        subject = one_reference(reference, mask, mask_shows or BACKGROUND, "reference", size)
         views = from_image(check_image(coarse, "coarse"))
         masks = None if coarse_masks is None else resize_masks(coarse_masks, views)
         near = None if depth is None else from_image(check_image(depth, "depth")).mean(dim=1, keepdim=True)
@@ -95,10 +98,14 @@ class RefineMesh(io.ComfyNode):
                 ),
                 io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="Of all noise", control_after_generate=True),
                 io.Combo.Input(
-                    "bundle", options=bundle_names(), default="tiny",
+                    "bundle", options=bundle_names("depth"), default="tiny",
                     tooltip="With a depth-conditioned prior: tiny, or sd-depth",
                 ),
                 io.String.Input("filename_prefix", default="mesh/refined", tooltip="Inside the output folder"),
+                io.Boolean.Input(
+                    "unwrap", default=False, optional=True,
+                    tooltip="Make new UVs, where the mesh's own repeat or overlap",
+                ),
             ],
             outputs=[
                 io.Mesh.Output(display_name="mesh", tooltip="For every node that takes a mesh"),
@@ -110,17 +117,20 @@ class RefineMesh(io.ComfyNode):
     @classmethod
     def execute(
         cls, mesh: Any, reference: Any, steps: int, strength: float, texture_size: int, seed: int, bundle: str,
-        filename_prefix: str, mask: Any = None, mask_shows: str = "",
+        filename_prefix: str, mask: Any = None, mask_shows: str = "", unwrap: bool = False,
     ) -> Any:  # fmt: skip
         import torch
 
         from ..iso3d_core.methods.refine import RefineConfig, refine
+        from ..iso3d_core.pipeline import reference_size
+        from ..iso3d_core.weights import find_bundle
         from .convert import BACKGROUND, mesh_values, one_mesh, one_reference
         from .host import load_depth_bundle, output_path, ready, relative, reporter
 
         path, entry = output_path(filename_prefix, ".glb")
-        subject = one_reference(reference, mask, mask_shows or BACKGROUND, "reference")
-        config = RefineConfig(steps=steps, strength=strength, texture=texture_size, seed=seed)
+        size = reference_size(find_bundle(bundle))
+        subject = one_reference(reference, mask, mask_shows or BACKGROUND, "reference", size)
+        config = RefineConfig(steps=steps, strength=strength, texture=texture_size, seed=seed, unwrap=unwrap)
         prior = ready(load_depth_bundle(bundle))
         with torch.inference_mode(False), torch.enable_grad():
             refined = refine(one_mesh(mesh), subject, prior, config, reporter(("refine",)))

@@ -111,9 +111,9 @@ class RenderViews(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, path: str = "", **_: Any) -> Any:
-        from .mesh_nodes import fingerprint
+        from .mesh_nodes import find_file, fingerprint
 
-        return fingerprint(path) if path else ""
+        return fingerprint(find_file(path)) if path else ""
 
     @classmethod
     def execute(

@@ -61,7 +61,7 @@ def run_generate(c: Generate) -> int:
     config = replace(with_method(configure(c.preset, c.bundle, c.seed), c.method, c.prompt), device=c.device)
     targets = files.output_paths(list(c.images), c.out)
     # All of them first: a bad one costs no minutes.
-    references = [load_reference(path, size_for(config)) for path in c.images]
+    references = [load_reference(path, size_for(config), matting=c.matting) for path in c.images]
     for target in targets:
         files.check_writable(target)
     check_preview(c.preview)
@@ -106,7 +106,7 @@ def run_views(c: Views) -> int:
         raise InputError(f"views are written as PNG; name the output something.png, not {c.out.name}")
     check_seed(c.seed)
     files.spare_inputs([c.image], [c.out])
-    reference = load_reference(c.image)
+    reference = load_reference(c.image, matting=c.matting)
     files.check_writable(c.out)
     prior, given = _view_prior(c, reference)
     cameras = bundle_orbit(prior, even_azimuths(c.views, c.start_azimuth), c.elevation)
@@ -146,7 +146,7 @@ def run_enhance(c: Enhance) -> int:
 
     targets = files.enhanced_paths(list(c.coarse), c.out)
     files.spare_inputs([c.reference, *c.coarse], targets)
-    reference = load_reference(c.reference, reference_size(find_bundle(c.bundle)))
+    reference = load_reference(c.reference, reference_size(find_bundle(c.bundle)), matting=c.matting)
     views = [load_view(path) for path in c.coarse]
     depths = None
     if c.depth is not None:
@@ -182,7 +182,7 @@ def run_refine(c: Refine) -> int:
         steps=c.steps, strength=c.strength, reference_elevation_deg=c.elevation, texture=c.texture, unwrap=c.unwrap,
         seed=c.seed,
     )  # fmt: skip
-    reference = load_reference(c.reference, reference_size(find_bundle(c.bundle)))
+    reference = load_reference(c.reference, reference_size(find_bundle(c.bundle)), matting=c.matting)
     mesh = load_mesh(c.mesh)
     files.check_writable(target)
     check_preview(c.preview)

@@ -36,6 +36,9 @@ class Generate:
     """isotropic3d, consistent123, hifi123, zero123, magic123 or realfusion-sds."""
     prompt: str | None = None
     """What the image shows, for methods with a 2D prior; CLIP finds words itself without it."""
+    matting: str = "auto"
+    """How the object is cut out of an image without alpha: auto (by the border's color, else grabCut), rembg (by a
+    network; `pip install "iso3d[matting]"`) or none."""
     keep_field: bool = False
     """Also write the optimised radiance field, as <name>.field.safetensors, for `iso3d render`."""
 
@@ -55,13 +58,16 @@ class Views:
     prior: str = "multiview"
     """multiview, or zero123 for Zero-1-to-3, which also sees the image itself."""
     reference_elevation: float | None = None
-    """For zero123: degrees of the image's own direction above the horizon; guessed without it."""
+    """For zero123: degrees of the image's own direction above the horizon; without it guessed where the bundle has a
+    multi-view prior, else 0."""
     steps: int = 25
     guidance: float | None = None
     """Classifier-free guidance scale; the bundle's own by default."""
     seed: int = 0
     bundle: str = "tiny"
     device: str = "auto"
+    matting: str = "auto"
+    """As of `generate`."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class Enhance:
     """Classifier-free guidance scale where there is a prompt; the bundle's own by default."""
     bundle: str = "tiny"
     device: str = "auto"
+    matting: str = "auto"
+    """Of the reference; as of `generate`."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,8 @@ class Refine:
     seed: int = 0
     bundle: str = "tiny"
     device: str = "auto"
+    matting: str = "auto"
+    """Of the reference; as of `generate`."""
     resume: bool = False
     """Go on from where an interrupted run of the same mesh, image and settings stopped."""
     preview: Path | None = None
@@ -123,7 +133,7 @@ class Render:
     elevation: float = 15.0
     size: int = 256
     style: str = "color"
-    """color, clay, normal, depth or mask."""
+    """color, clay (meshes only), normal, depth or mask."""
     transparent: bool = False
     seconds: float = 3.0
     """Of one turn, for animations."""
@@ -149,7 +159,7 @@ class Evaluate:
 class Models:
     """List, verify, download or convert bundles of networks.
 
-    `models list`, `models verify [NAME]`, `models pull NAME`, `models convert FILE --as KIND --out DIR`
+    `models list`, `models verify [NAME]`, `models pull NAME`, `models convert FILE --as KIND [--out DIR]`
     """
 
     action: Positional[str] = "list"
@@ -157,9 +167,11 @@ class Models:
     subject: Positional[str | None] = None
     """The bundle's or model's name, or the checkpoint file."""
     as_: Annotated[str | None, arg(name="as")] = None
-    """Kind of the checkpoint: isotropic3d, zero123, sd-depth or sd-text."""
+    """Kind of the checkpoint: isotropic3d, zero123, sd-depth or sd-text; or of a folder of files as they are published:
+    clip, taesd, depth-anything or captioner."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Folder of the bundle that `convert` writes; its name in the models folder if it is not given."""
+    """Folder of the bundle that `convert` writes; the kind's own in the models folder, where methods find it, without
+    it."""
     half: bool = False
     """Store float16: half the size."""
     yes: bool = False

@@ -35,9 +35,8 @@ def report() -> list[str]:
         lines.append(f"device     {torch.cuda.get_device_name()} ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)")
     else:
         lines.append(f"device     CPU, {torch.get_num_threads()} threads (no CUDA device found)")
-    for name, role in (("triton", "GPU kernels"), ("tinycudann", "faster grid encoding on CUDA")):
-        state = _version(name)
-        lines.append(f"{name:10s} {'not installed (optional: ' + role + ')' if state == 'missing' else state}")
+    triton = _version("triton")
+    lines.append(f"triton     {'not installed (optional: GPU kernels)' if triton == 'missing' else triton}")
     found = list(bundles())
     for bundle in found:
         broken = bundle.broken_files()

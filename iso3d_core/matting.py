@@ -91,4 +91,8 @@ def _matte_with_rembg(color: np.ndarray) -> np.ndarray:
         from rembg import remove
     except (ImportError, SystemExit) as error:  # rembg exits where it finds no onnxruntime
         raise InputError('Matting by rembg needs a package: pip install "iso3d[matting]".') from error
-    return np.asarray(remove((color * 255).round().astype(np.uint8), only_mask=True)).astype(np.float32) / 255
+    try:
+        mask = remove((color * 255).round().astype(np.uint8), only_mask=True)
+    except Exception as error:  # it downloads its network at first, by a library of its own
+        raise InputError(f"rembg failed ({error}); its network is downloaded at first use") from error
+    return np.asarray(mask).astype(np.float32) / 255

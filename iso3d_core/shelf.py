@@ -68,11 +68,13 @@ def convert(c: Models) -> None:
     from .checkpoints.pull import adopt
 
     if c.subject is None or c.as_ is None:
-        raise InputError("say what to convert: iso3d models convert FILE --as KIND --out DIR")
+        raise InputError("say what to convert: iso3d models convert FILE --as KIND")
     entry = CATALOGUE.get(c.as_)
     if entry is not None and entry.kind is None:
         print(f"{adopt(Path(c.subject), entry, c.out or models_folder() / entry.name)}")
         return
-    out = c.out or models_folder() / Path(c.subject).stem
+    out = c.out or models_folder() / c.as_  # where methods look for it
+    if c.out is None and out.exists():
+        raise InputError(f"{out} is there already; remove it, or give --out another folder")
     with Bars(None) as bars:
         print(f"{make_bundle(Path(c.subject), c.as_, out, c.half, bars.show)}")

@@ -177,6 +177,9 @@ def test_views_writes_a_sheet(tmp_path, capsys):
     assert run("views", ROCKET, "-o", out, "--views", "17") == 2
     assert run("views", ROCKET, "-o", out, "--prior", "other") == 2
     assert "--prior must be multiview or zero123, got 'other'" in capsys.readouterr().err
+    for command in (["views", ROCKET], ["generate", ROCKET], ["refine", ROCKET, "--reference", ROCKET]):
+        assert run(*command, "-o", out if command[0] == "views" else out.with_suffix(".glb"), "--matting", "other") == 2
+        assert "matting 'other' is unknown; choose one of auto, rembg, none" in capsys.readouterr().err
     one = tmp_path / "one.png"
     zero = ["--prior", "zero123", "--views", "1", "--azimuth", "120", "--elevation", "30", "--steps", "3"]
     assert run("views", ROCKET, "-o", one, *zero) == 0

@@ -5,6 +5,7 @@ Run with: pytest -m comfyui  (COMFYUI_DIR names the checkout; default ~/ComfyUI,
 
 import json
 import re
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -235,6 +236,43 @@ def test_masks_stand_on_black_and_a_changed_file_is_read_again(server):
     assert (ball[0, 0], ball[32, 32]) == (0, 255)
     trimesh.creation.cylinder(0.05, 2.0).export(path)
     assert drawn().mean() < 0.5 * ball.mean()
+
+
+def test_a_mesh_of_the_input_folder_is_not_mistaken_for_an_output(server):
+    import trimesh
+
+    for folder, vertices in (("output", 1), ("input", 2)):
+        trimesh.creation.icosphere(subdivisions=vertices).export(server.folder / folder / "twice.ply")
+    entry = server.run({
+        "mesh": node("Iso3DLoadMesh", file="twice.ply"),
+        "file": node("Iso3DSaveMesh", mesh=["mesh", 0], filename_prefix="mesh/once", format="ply"),
+    })  # fmt: skip
+    saved = load_mesh(server.folder / "output" / entry["outputs"]["file"]["result"][0])
+    assert len(saved.faces) == 20 * 4**2
+
+
+def test_a_bundle_is_offered_where_it_can_be_used(server):
+    """One with Zero-1-to-3 and no multi-view prior, as the published weights make it."""
+    tiny, folder = ROOT / "iso3d_core" / "assets" / "tiny", server.folder / "models" / "iso3d" / "poses"
+    for part in ("cc_projection", "clip", "sketch", "vae", "zero123"):
+        shutil.copytree(tiny / part, folder / part)
+    info = json.loads((tiny / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**info, "name": "poses", "files": {}}))
+    nodes = server.ask("/object_info")
+    offered = {
+        name: nodes[name]["input"]["required"]["bundle"][1]["options"]
+        for name in ("Iso3DLoadBundle", "Iso3DGenerate3D", "Iso3DRefineMesh", "Iso3DRgnvEnhance")
+    }
+    assert {name for name, options in offered.items() if "poses" in options} == {"Iso3DGenerate3D"}
+    assert all("tiny" in options for options in offered.values())
+    entry = server.run({
+        "image": node("LoadImage", image="rocket.png"),
+        "all": node(
+            "Iso3DGenerate3D", image=["image", 0], mask=["image", 1], bundle="poses", preset="fast", seed=0,
+            filename_prefix="one/poses", method="zero123",
+        ),
+    })  # fmt: skip
+    assert (server.folder / "output" / entry["outputs"]["all"]["result"][0]).read_bytes()[:4] == b"glTF"
 
 
 def test_bad_graphs_name_the_input_and_write_nothing(server):

@@ -266,6 +266,13 @@ def test_matting_by_rembg(monkeypatch):
     monkeypatch.setitem(sys.modules, "rembg", fake)
     assert load_reference(disc_on([255, 255, 255]), matting="rembg").rgba[3].mean() > 0.4
 
+    def offline(*_, **__):
+        raise ConnectionError("no route to the network's host")
+
+    fake.remove = offline
+    with pytest.raises(InputError, match=r"rembg failed \(no route .* downloaded at first use"):
+        load_reference(disc_on([255, 255, 255]), matting="rembg")
+
 
 @pytest.mark.parametrize("size", [32, 256])
 def test_transparent_pixels_do_not_darken_the_edges(size):

@@ -7,10 +7,15 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
+
+from iso3d_core import shelf
+from iso3d_core.commands import Models
+from iso3d_core.types import InputError
 
 WEIGHTS = bytes(range(256)) * 100_000  # 26 MB: the hub's client writes 10 MB at a time
 FILES = {"config.json": b'{"_class_name": "AutoencoderTiny"}', "diffusion_pytorch_model.safetensors": WEIGHTS}
@@ -176,6 +181,20 @@ def test_files_that_are_used_as_they_are_can_be_brought_along(tmp_path):
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "taesd" / "taesd" / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
     assert "intact" in models(tmp_path, "verify", "taesd").stdout
+
+
+def test_a_checkpoint_of_ones_own_lands_where_methods_look(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISO3D_HOME", str(tmp_path))
+    made = []
+    monkeypatch.setattr("iso3d_core.checkpoints.convert.convert", lambda *given: made.append(given[:3]))
+    command = Models("convert", str(tmp_path / "v2-1_512-ema-pruned.safetensors"), as_="sd-text")
+    shelf.convert(command)
+    assert made == [(tmp_path / "v2-1_512-ema-pruned.safetensors", "sd-text", tmp_path / "sd-text")]
+    (tmp_path / "sd-text").mkdir()
+    with pytest.raises(InputError, match="sd-text is there already; remove it, or give --out"):
+        shelf.convert(command)
+    shelf.convert(replace(command, out=tmp_path / "other"))
+    assert made[1][2] == tmp_path / "other"
 
 
 def test_converting_needs_a_file_and_a_kind(tmp_path):

@@ -90,7 +90,7 @@ def fetch(entry: Entry, folder: Path) -> Fetched:
     mine = f"FILE --as {entry.kind}" if entry.kind else f"FOLDER --as {entry.name}"
     raise InputError(
         f"cannot download {entry.name} ({'; '.join(failures)}); run the command again to go on, or convert a file "
-        f"you already have: iso3d models convert {mine} --out DIR"
+        f"you already have: iso3d models convert {mine}"
     )
 
 

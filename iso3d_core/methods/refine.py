@@ -99,7 +99,7 @@ def refine(
     Raises InputError where the UVs cannot hold a texture. Lets `Cancelled` from ``on_progress`` through.
     """
     if mesh.uvs is not None and not config.unwrap and (mesh.uvs.min() < -1e-3 or mesh.uvs.max() > 1.001):
-        raise InputError("the mesh's UVs lie outside the texture, which would repeat; unwrap it anew (--unwrap)")
+        raise InputError("the mesh's UVs lie outside the texture, which would repeat; unwrap it first, or set unwrap")
     placed = fit_into_ball(mesh)
     surface = Surface(placed)
     field = TextureField(config.field, config.seed).to(prior.device)
