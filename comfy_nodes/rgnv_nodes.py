@@ -94,7 +94,8 @@ class RefineMesh(io.ComfyNode):
                     "strength", default=0.8, min=0.0, max=1.0, step=0.05, tooltip="More is nearer to the reference"
                 ),
                 io.Int.Input(
-                    "texture_size", default=1024, min=16, max=8192, tooltip="Pixels a side, where it has no texture yet"
+                    "texture_size", default=1024, min=16, max=8192,
+                    tooltip="Pixels a side; a larger texture of the mesh keeps its size",
                 ),
                 io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="Of all noise", control_after_generate=True),
                 io.Combo.Input(

@@ -154,14 +154,17 @@ def run_enhance(c: Enhance) -> int:
     files.check_writable(targets[0])
     prior = DepthPrior.load(c.bundle, c.device)
     size = (prior.info["image_size"],) * 2
-    small = lambda images: torch.cat([rgnv.resize(image[None], size) for image in images])  # noqa: E731
+
+    def small(images: list[Any], fill: float) -> Any:
+        return torch.cat([rgnv.resize(rgnv.squared(image[None], fill), size) for image in images])
+
     with Bars(None) as bars:
         out = rgnv.enhance(
-            prior, reference, small([rgb for rgb, _ in views]), small([mask for _, mask in views]),
-            None if depths is None else small(depths), c.strength, c.steps, c.prompt, c.guidance, None, bars.show,
+            prior, reference, small([rgb for rgb, _ in views], 1.0), small([mask for _, mask in views], 0.0),
+            None if depths is None else small(depths, 0.0), c.strength, c.steps, c.prompt, c.guidance, None, bars.show,
         )  # fmt: skip
-    for image, target in zip(out, targets, strict=True):
-        files.write_sheet(image[None], target)
+    for image, (rgb, _), target in zip(out, views, targets, strict=True):
+        files.write_sheet(rgnv.unsquared(image[None], tuple(rgb.shape[-2:])), target)
     print(f"{c.out}  {len(targets)} views of {size[0]} px")
     return OK
 

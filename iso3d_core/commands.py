@@ -109,7 +109,7 @@ class Refine:
     elevation: float | None = None
     """Degrees of the reference above the horizon; without it the outline decides."""
     texture: int = 1024
-    """Pixels a side, where the mesh has no texture yet."""
+    """Pixels a side; a larger texture that the mesh has keeps its size."""
     unwrap: bool = False
     """Make new UVs even where the mesh has some."""
     seed: int = 0

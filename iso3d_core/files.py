@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MESH_SUFFIXES = (".glb", ".obj", ".ply", ".stl")
 ONE_FILE_PIXELS = 500_000_000  # of a turntable: 2 GB of RGBA while it is written
+BESIDE_OBJ = (".mtl", "_texture.png")
 
 
 def output_paths(images: list[Path], out: Path) -> list[Path]:
@@ -53,11 +54,13 @@ def enhanced_paths(coarse: list[Path], out: Path) -> list[Path]:
 
 
 def spare_inputs(inputs: list[Path], targets: list[Path]) -> None:
-    """Raise InputError if one of the ``targets`` is one of the ``inputs``."""
+    """Raise InputError if one of the ``targets``, or a file that is written beside it, is one of the ``inputs``."""
     kept = {path.resolve() for path in inputs}
     for target in targets:
-        if target.resolve() in kept:
-            raise InputError(f"{target} is an input and would be overwritten; choose another output")
+        beside = BESIDE_OBJ if target.suffix.lower() == ".obj" else ()
+        for written in (target, *(target.with_name(target.stem + end) for end in beside)):
+            if written.resolve() in kept:
+                raise InputError(f"{written} is an input and would be overwritten; choose another output")
 
 
 def check_writable(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import warnings
@@ -196,6 +197,7 @@ def _read_pil(image: Image.Image, label: str, work_side: int) -> np.ndarray:
         if image.mode == "I" and array.min() >= 0 and array.max() <= 65535:
             array = array.astype(np.uint16)  # how older Pillow opens 16-bit PNGs
         return _read_array(array, label, work_side)
+    image = _in_srgb(image)
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
         image = image.convert("RGB")
     # 16 bits per channel come out of Pillow as their high bytes, which is all that the result can show.
@@ -203,6 +205,28 @@ def _read_pil(image: Image.Image, label: str, work_side: int) -> np.ndarray:
     if max(image.size) > work_side:
         image = image.reduce(-(-max(image.size) // work_side))
     return _read_array(np.asarray(image), label, work_side)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Its colors in sRGB, where it says by an ICC profile that they are others (telephones write Display P3)."""
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "RGBA", "P", "CMYK"):
+        return image
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(own).lower():
+            return image
+        image = image.convert("RGBA") if image.mode == "P" else image
+        color = image.convert("RGB") if image.mode == "RGBA" else image
+        converted = ImageCms.profileToProfile(color, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image  # a broken profile, or one for other channels, says nothing
+    assert converted is not None
+    if image.mode == "RGBA":
+        converted.putalpha(image.getchannel("A"))
+    return converted
 
 
 def _read_array(array: np.ndarray, label: str, work_side: int) -> np.ndarray:

@@ -182,15 +182,16 @@ def enhance(
         may change the shape; 0 returns the views as the VAE sees them
     prompt : a description; with one, ``guidance_scale`` (None: the bundle's) applies
     memory : of `remember` for this reference, steps, strength and prompt; None makes one
-    Returns [V, 3, S, S] on white, S the bundle's image size. Raises InputError for what cannot be used.
+    Returns [V, 3, S, S] on white, S the bundle's image size; of views that are not square S is the longer side. Raises
+    InputError for what cannot be used.
     """
     if coarse.ndim != 4 or coarse.shape[1] != 3 or len(coarse) == 0:
         raise InputError(f"coarse views must be [V, 3, H, W], got {tuple(coarse.shape)}")
     steps, until = schedule(prior, steps, strength)
     size = (prior.info["image_size"],) * 2
-    rgb = resize(coarse.float().clamp(0, 1), size)
-    mask = resize(not_white(rgb) if mask is None else mask.float(), size).clamp(0, 1)
-    depth = mask if depth is None else resize(depth.float(), size) * mask
+    rgb = resize(squared(coarse.float().clamp(0, 1), 1.0), size)
+    mask = resize(not_white(rgb) if mask is None else squared(mask.float(), 0.0), size).clamp(0, 1)
+    depth = mask if depth is None else resize(squared(depth.float(), 0.0), size) * mask
     if len(depth) != len(coarse) or len(mask) != len(coarse):
         raise InputError(f"{len(coarse)} coarse views need as many masks and depths, got {len(mask)} and {len(depth)}")
     before = until if memory is None else 0
@@ -218,7 +219,7 @@ def enhance(
         out = prior.decode(z).cpu()
     # On white already, only what lies outside is wiped; else the edge's background must go as well.
     mask = (mask * (2 if _background(prior) == 1 else 1)).clamp(0, 1).cpu()
-    return out * mask + 1 - mask
+    return unsquared(out * mask + 1 - mask, tuple(coarse.shape[-2:]))
 
 
 def schedule(prior: DepthPrior, steps: int | None, strength: float | None) -> tuple[int, int]:
@@ -236,7 +237,24 @@ def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Images [V, C, H, W] at (height, width), antialiased."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, tuple(size), mode="bilinear", antialias=x.shape[-1] > size[-1])
+    smaller = any(before > after for before, after in zip(x.shape[-2:], size, strict=True))
+    return F.interpolate(x, tuple(size), mode="bilinear", antialias=smaller)
+
+
+def squared(x: Tensor, fill: float) -> Tensor:
+    """Images [V, C, H, W] in the middle of squares [V, C, S, S], S the longer side."""
+    height, width = x.shape[-2:]
+    side = max(height, width)
+    left, top = (side - width) // 2, (side - height) // 2
+    return F.pad(x, (left, side - width - left, top, side - height - top), value=fill)
+
+
+def unsquared(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The middle of squares [V, C, S, S] that has the proportions of ``shape``, (height, width)."""
+    side = x.shape[-1]
+    height, width = (max(1, round(side * length / max(shape))) for length in shape)
+    top, left = (side - height) // 2, (side - width) // 2
+    return x[..., top : top + height, left : left + width]
 
 
 def on_background(prior: DepthPrior, on_white: Tensor, mask: Tensor) -> Tensor:

@@ -257,6 +257,45 @@ def test_matting_none_takes_the_whole_image():
     assert alpha.sum() == 120 * 160
 
 
+def test_other_color_spaces_become_srgb(tmp_path):
+    from PIL import ImageCms
+
+    lab = ImageCms.createProfile("LAB")
+    for mode, profile, changes in (
+        ("RGB", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), False),
+        ("RGB", ImageCms.ImageCmsProfile(lab).tobytes(), False),  # of other channels
+        ("RGB", b"no profile", False),
+        ("RGB", wide_profile(), True),
+        ("RGBA", wide_profile(), True),
+    ):
+        image = Image.new(mode, (32, 32), (200, 40, 40, 128)[: len(mode)])
+        image.save(tmp_path / "p.png", icc_profile=profile)
+        rgba = load_reference(tmp_path / "p.png", size=32, margin=0, matting="none").rgba[:, 16, 16] * 255
+        if changes:  # as saturated as it was meant, which is more
+            assert rgba[0] > 215
+            assert rgba[1] < 30
+        else:
+            assert rgba[:3].round().tolist() == [200, 40, 40]
+        assert float(rgba[3]) == pytest.approx(128 if mode == "RGBA" else 255, abs=1)
+
+
+def wide_profile():
+    """sRGB's profile with the primaries of Display P3 (SMPTE EG 432-1), adapted to D50."""
+    from PIL import ImageCms
+
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    columns = {b"rXYZ": (0.5151, 0.2412, -0.0011), b"gXYZ": (0.2920, 0.6922, 0.0419), b"bXYZ": (0.1571, 0.0666, 0.7841)}
+    for number in range(struct.unpack_from(">I", data, 128)[0]):
+        tag, offset, size = struct.unpack_from(">4sII", data, 132 + 12 * number)
+        if tag in columns:
+            struct.pack_into(">3i", data, offset + 8, *(round(65536 * x) for x in columns[tag]))
+        elif tag == b"desc":
+            data[offset + 8 : offset + size] = bytes(data[offset + 8 : offset + size]).replace(
+                "sRGB".encode("utf-16-be"), "wide".encode("utf-16-be")
+            )
+    return bytes(data)
+
+
 def test_matting_by_rembg(monkeypatch):
     monkeypatch.setitem(sys.modules, "rembg", None)
     with pytest.raises(InputError, match=r'pip install "iso3d\[matting\]"'):

@@ -13,6 +13,7 @@ from iso3d_core.cameras import orbit
 from iso3d_core.cli import main
 from iso3d_core.config import FieldConfig
 from iso3d_core.fields.texture import TextureField
+from iso3d_core.files import spare_inputs
 from iso3d_core.mesh.clean import vertex_normals
 from iso3d_core.mesh.placing import fit_into_ball
 from iso3d_core.mesh.texture import bake, unwrap
@@ -120,6 +121,13 @@ def test_a_mesh_without_uvs_is_unwrapped_where_it_stands():
     assert np.abs(out.texture.astype(int) - (10, 200, 10)).mean() < 12
     corners = mesh.vertices[mesh.faces], out.vertices[out.faces]
     assert np.array_equal(*corners)
+
+
+def test_files_beside_the_result_overwrite_no_input(tmp_path):
+    for kept in ("chair_texture.png", "chair.mtl", "chair.obj"):
+        with pytest.raises(InputError, match=f"{kept} is an input and would be overwritten"):
+            spare_inputs([tmp_path / kept], [tmp_path / "chair.obj"])
+    spare_inputs([tmp_path / "chair_texture.png"], [tmp_path / "chair.glb"])
 
 
 def test_uvs_that_repeat_the_texture_are_refused():

@@ -184,6 +184,23 @@ def test_the_reference_matters_and_the_background_stays_white(prior):
     assert (deep - red).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("shape", [(24, 48), (48, 18)])
+def test_views_that_are_not_square_keep_their_proportions(prior, shape):
+    height, width = shape
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    inside = ((y - height / 2) ** 2 + (x - width / 2) ** 2 < 64).float()
+    view = (1 - 0.8 * inside).expand(1, 3, -1, -1)
+    size = prior.info["image_size"]
+    out = rgnv.enhance(prior, reference(), view, inside[None, None], steps=2, strength=0.5)
+    assert out.shape[-2:] == (round(size * height / 48), round(size * width / 48))
+    square = rgnv.enhance(
+        prior, reference(), rgnv.squared(view, 1.0), rgnv.squared(inside[None, None], 0.0), steps=2, strength=0.5
+    )
+    assert torch.equal(rgnv.unsquared(square, shape), out)
+    drawn = (square < 0.98).any(dim=1)[0]
+    assert int(drawn.any(dim=0).sum()) == int(drawn.any(dim=1).sum())  # a circle, as wide as high
+
+
 def test_progress_moves_to_its_end_and_may_stop_the_work(prior, monkeypatch):
     seen = []
     rgnv.enhance(prior, reference(), *views(1), steps=5, on_progress=lambda p: seen.append((p.step, p.total)))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..types import InputError, Mesh
-from .glb import TO_FILE, TO_WORLD, png, read_own_glb, to_bytes, to_json, to_srgb, write_glb
+from .foreign import read_foreign
+from .glb import TO_FILE, png, read_own_glb, to_json, write_glb
 
 
 def save_mesh(mesh: Mesh, path: str | Path) -> Path:
@@ -58,79 +59,11 @@ def load_mesh(path: str | Path) -> Mesh:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     try:
         own = read_own_glb(data) if path.suffix.lower() == ".glb" else None
-        return own if own is not None else _read_foreign(path)
+        return own if own is not None else read_foreign(path)
     except InputError:
         raise
     except Exception as error:  # the parsers raise what they like on a broken file
         raise InputError(f"cannot read {path}: it is not a whole {path.suffix[1:].upper()} file ({error})") from error
-
-
-def _read_foreign(path: Path) -> Mesh:
-    import trimesh
-
-    from .clean import vertex_normals
-
-    scene = trimesh.load_scene(path, process=False)
-    parts: list[Any] = [g for g in scene.dump() if isinstance(g, trimesh.Trimesh) and len(g.faces)]
-    if not parts:
-        raise InputError(f"{path} holds no triangles")
-    counts = np.cumsum([0, *(len(g.vertices) for g in parts)])
-    vertices = np.concatenate([g.vertices for g in parts]).astype(np.float32)
-    faces = np.concatenate([g.faces + start for g, start in zip(parts, counts, strict=False)]).astype(np.int32)
-    if not (np.isfinite(vertices).all() and faces.min() >= 0 and faces.max() < len(vertices)):
-        raise InputError(f"{path} has vertices that are not finite, or faces that name missing vertices")
-    given = all("vertex_normals" in g._cache for g in parts)
-    normals = np.concatenate([g.vertex_normals for g in parts]) if given else vertex_normals(vertices, faces)
-    images = [_base_color_image(g) for g in parts]
-    uvs = texture = colors = None
-    if all(image is None or image == images[0] for image in images) and all(_has_uvs(g) for g in parts):
-        # One layout for all of them: with an image of their own each, they would lie over each other.
-        uvs = np.concatenate([g.visual.uv for g in parts]).astype(np.float32)
-    if uvs is not None and images[0] is not None:
-        texture = np.array(images[0].convert("RGB"))
-    else:
-        found = [_colors(g, path.suffix.lower() in (".glb", ".gltf")) for g in parts]
-        if any(each is not None for each in found):
-            white = [np.full((len(g.vertices), 3), 255, np.uint8) for g in parts]
-            colors = np.concatenate([b if a is None else a for a, b in zip(found, white, strict=True)])
-    return Mesh(
-        vertices[:, TO_WORLD], faces, normals.astype(np.float32)[:, TO_WORLD], uvs, texture, colors, {"name": path.stem}
-    )
-
-
-def _has_uvs(geometry: Any) -> bool:
-    return getattr(geometry.visual, "uv", None) is not None
-
-
-def _base_color_image(geometry: Any) -> Any:
-    """The PIL image of a textured trimesh geometry, else None."""
-    if not _has_uvs(geometry):
-        return None
-    material = geometry.visual.material
-    return getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-
-
-def _colors(geometry: Any, linear: bool) -> np.ndarray | None:
-    """(n, 3) uint8 sRGB vertex colors, None where the file says of none; glTF stores plain vertex colors and factors as
-    linear light."""
-    from trimesh.visual.material import PBRMaterial
-
-    visual, textured = geometry.visual, _base_color_image(geometry) is not None
-    if visual.kind == "texture":
-        own = visual.vertex_attributes.get("color")
-        material = visual.material
-        if own is not None and not textured:
-            values = own
-        elif isinstance(material, PBRMaterial) and not textured and material.baseColorFactor is None:
-            return None
-        else:
-            values = visual.to_color().vertex_colors
-    elif visual.defined:
-        values = visual.vertex_colors
-    else:
-        return None
-    values = np.broadcast_to(np.asarray(values)[..., :3], (len(geometry.vertices), 3)) / 255
-    return to_bytes(to_srgb(values) if linear and not textured else values)
 
 
 def _obj(mesh: Mesh, stem: str) -> dict[str, bytes]:
@@ -143,7 +76,7 @@ def _obj(mesh: Mesh, stem: str) -> dict[str, bytes]:
         files[".mtl"] = f"newmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nmap_Kd {stem}_texture.png\n".encode()
         files["_texture.png"] = png(mesh.texture)
         lines += [f"mtllib {stem}.mtl", "usemtl surface"]
-    lines += ["v " + " ".join(f"{x:.7g}" for x in row) for row in rows.tolist()]
+    lines += ["v " + " ".join(f"{x:.9g}" for x in row) for row in rows.tolist()]
     lines += ["vn " + " ".join(f"{x:.6g}" for x in row) for row in normals.tolist()]
     lines += [f"vt {u:.7g} {v:.7g}" for u, v in (uvs.tolist() if uvs is not None else ())]
     corner = "{0}/{0}/{0}" if uvs is not None else "{0}//{0}"

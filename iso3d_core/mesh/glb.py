@@ -16,6 +16,7 @@ GENERATOR = "iso3d"
 # cameras.WORLD_TO_GLTF as columns: (x, y, z) -> (y, z, x), and back.
 TO_FILE, TO_WORLD = [1, 2, 0], [2, 0, 1]
 FLOAT, UINT, USHORT = 5126, 5125, 5123
+CLAMPED, REPEATED = 33071, 10497
 GLB_MAGIC, JSON_CHUNK, BIN_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 
 
@@ -38,7 +39,7 @@ def write_glb(mesh: Mesh, stem: str) -> dict[str, bytes]:
     }
     material: dict[str, Any] = {
         "name": name,
-        "doubleSided": False,
+        "doubleSided": bool(mesh.metadata.get("double_sided", False)),
         "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.9},
     }
     document: dict[str, Any] = {}
@@ -51,8 +52,9 @@ def write_glb(mesh: Mesh, stem: str) -> dict[str, bytes]:
     indices = add(mesh.faces.reshape(-1).astype("<u4"), "SCALAR", UINT)
     if mesh.texture is not None and mesh.uvs is not None:
         views.append(png(mesh.texture))
+        wrap = CLAMPED if mesh.uvs.min() > -1e-3 and mesh.uvs.max() < 1.001 else REPEATED
         document["images"] = [{"bufferView": len(views) - 1, "mimeType": "image/png", "name": name}]
-        document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
+        document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": wrap, "wrapT": wrap}]
         document["textures"] = [{"source": 0, "sampler": 0}]
         material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
 

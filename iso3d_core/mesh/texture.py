@@ -8,9 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..types import InputError, Mesh
+
 CHUNK_POINTS = 2**18
 # A texel this near to a triangle's edge (in texels) belongs to it, so that bilinear lookups at seams stay exact.
 MARGIN = 1.0
+UNWRAPPED_SIZE = 100.0  # half the extent of what xatlas is given
+CHECKED_TEXELS = 512  # a side, for the check of a layout
+# Of the layout lying over itself, and of the surface without a place in it, as much as a texture bears.
+OVERLAP, UNPLACED = 0.1, 0.02
 
 
 def unwrap(
@@ -22,12 +28,16 @@ def unwrap(
     size : side of the texture that will be baked, in texels; charts lie at least ``padding`` of them apart
     Returns vertices (n', 3) float32, faces (m, 3) int32 in the order given, normals (n', 3) float32 and uvs (n', 2)
     float32 in [0, 1], v = 0 at the bottom row. Vertices are repeated along seams at exactly the same position.
+    Raises InputError where the surface cannot be laid out.
     """
     import xatlas
 
+    # xatlas leaves out triangles below a size of its own, so a mesh in any unit gets one that is far above it.
+    center = vertices.mean(axis=0, dtype=np.float64)
+    placed = (vertices - center) * (UNWRAPPED_SIZE / max(float(np.abs(vertices - center).max()), 1e-30))
     atlas = xatlas.Atlas()
     atlas.add_mesh(
-        np.ascontiguousarray(vertices, np.float32),
+        np.ascontiguousarray(placed, np.float32),
         np.ascontiguousarray(faces, np.uint32),
         np.ascontiguousarray(normals, np.float32),
     )
@@ -40,12 +50,31 @@ def unwrap(
     atlas.generate(charts, packing)
     source, indices, uvs = atlas[0]
     rows = np.asarray(source, np.int64)
+    if not np.isfinite(uvs).all():
+        raise InputError("the mesh has triangles that cannot be unwrapped; remove the ones without area first")
     return (
         np.asarray(vertices, np.float32)[rows],
         np.asarray(indices).astype(np.int32),
         np.asarray(normals, np.float32)[rows],
         np.clip(np.asarray(uvs, np.float32), 0, 1),
     )
+
+
+def check_layout(mesh: Mesh) -> None:
+    """Raise InputError where the mesh's UVs cannot hold a texture: outside of it, over each other, or without area."""
+    assert mesh.uvs is not None
+    remedy = "unwrap it first, or set unwrap"
+    if mesh.uvs.min() < -1e-3 or mesh.uvs.max() > 1.001:
+        raise InputError(f"the mesh's UVs lie outside the texture, which would repeat; {remedy}")
+    corners, points = mesh.uvs[mesh.faces].astype(np.float64), mesh.vertices[mesh.faces].astype(np.float64)
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    taken = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2
+    surface = np.linalg.norm(np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]), axis=1) / 2
+    if surface[taken < 1e-12].sum() > UNPLACED * surface.sum():
+        raise InputError(f"parts of the mesh have no place of their own in the texture; {remedy}")
+    covered, _ = _surface_points(mesh.vertices, mesh.faces, mesh.uvs, CHECKED_TEXELS)
+    if taken.sum() > (1 + OVERLAP) * len(covered) / CHECKED_TEXELS**2:
+        raise InputError(f"the mesh's UVs lie over each other, so its parts share their texture; {remedy}")
 
 
 @torch.no_grad()

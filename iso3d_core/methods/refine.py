@@ -33,7 +33,7 @@ from ..fields.texture import TextureField
 from ..fit import Checkpoints, fit
 from ..losses import distill, sds_target
 from ..mesh.placing import fit_into_ball
-from ..mesh.texture import bake, unwrap
+from ..mesh.texture import bake, check_layout, unwrap
 from ..overlay import laid_over
 from ..priors.depth import DepthPrior, nearness
 from ..render.surface import Seen, Surface
@@ -52,7 +52,7 @@ class RefineConfig:
     views : random ones a step, evenly around; elevation_deg : their range; fixed : azimuths of the fixed views
     lambda_reference : of the squared error of the reference's own view
     reference_elevation_deg : of the reference above the horizon; None takes where the outline fits best
-    texture : pixels a side where the mesh has no texture yet
+    texture : pixels a side; a larger texture that the mesh has keeps its size
     unwrap : make new UVs even where the mesh has some
     """
 
@@ -98,8 +98,8 @@ def refine(
     mesh : in the world frame, the reference showing it from +X
     Raises InputError where the UVs cannot hold a texture. Lets `Cancelled` from ``on_progress`` through.
     """
-    if mesh.uvs is not None and not config.unwrap and (mesh.uvs.min() < -1e-3 or mesh.uvs.max() > 1.001):
-        raise InputError("the mesh's UVs lie outside the texture, which would repeat; unwrap it first, or set unwrap")
+    if mesh.uvs is not None and not config.unwrap:
+        check_layout(mesh)
     placed = fit_into_ball(mesh)
     surface = Surface(placed)
     field = TextureField(config.field, config.seed).to(prior.device)
@@ -122,7 +122,7 @@ def refine(
         vertices, faces, normals, uvs = unwrap(mesh.vertices, mesh.faces, mesh.normals, config.texture)
         mesh = replace(mesh, vertices=vertices, faces=faces, normals=normals, uvs=uvs, texture=None)
         placed = fit_into_ball(mesh)
-    size = config.texture if mesh.texture is None else max(mesh.texture.shape[:2])
+    size = config.texture if mesh.texture is None else max(config.texture, *mesh.texture.shape[:2])
     with torch.no_grad():
         color = lambda points: field(points.to(prior.device)).cpu()  # noqa: E731
         assert mesh.uvs is not None
