@@ -70,7 +70,8 @@ class ClipBoundary:
 class DynamicPrior:
     """Weights of the 3D and the 2D prior after the boundary (Consistent123 Eq. 8; Eq. 9 for the alternatives).
 
-    kind : "exp" (e^(-t/T)), "linear" (1 - t/T) or "log" (log2(2 - t/T)), t counted from the boundary, T the steps left
+    kind : "exp" (e^(-t/T)), "linear" (1 - t/T) or "log" (log2(2 - t/T)), t counted from the boundary, T the steps left.
+        Eq. 9 prints t/T and log2(t/T), which would let the 3D prior's weight grow; these are their counterparts
     """
 
     kind: str = "exp"

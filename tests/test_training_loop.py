@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,6 +181,25 @@ def test_resuming_equals_the_uninterrupted_training(accelerate, tmp_path, stop):
         assert torch.equal(a, b)
     assert {**again, "hours": 0} == {**values, "hours": 0}
     assert json.loads((tmp_path / "cut" / "config.json").read_text())["steps"] == 12
+
+
+def test_a_lower_learning_rate_holds_when_training_goes_on(accelerate, tmp_path):
+    settings = config(8, warmup=0, save_every=4)
+
+    def stopping(rng):
+        if (tmp_path / "checkpoint.pt").exists():
+            raise Cancelled
+        return line_batch(rng)
+
+    model = Line()
+    with pytest.raises(Cancelled):
+        train(model, stopping, settings, tmp_path)
+    before = [p.detach().clone() for p in model.parameters()]
+    train(Line(), line_batch, replace(settings, learning_rate=1e-9), tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 8
+    for old, new in zip(before, state["model"].values(), strict=True):
+        torch.testing.assert_close(old, new, atol=1e-6, rtol=0)
 
 
 def test_pictures_show_the_averaged_weights_and_change_nothing(accelerate, tmp_path):

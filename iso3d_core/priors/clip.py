@@ -63,8 +63,8 @@ def tower_input(rgb: Tensor, size: int, mean: list[float], std: list[float], via
     else:
         rgb = F.interpolate(rgb, (via, via), mode="area")
         rgb = F.interpolate(rgb, (size, size), mode="bicubic", align_corners=True)
-    shape = (1, 3, 1, 1)
-    return (rgb - torch.tensor(mean).reshape(shape)) / torch.tensor(std).reshape(shape)
+    shift, scale = (rgb.new_tensor(values).reshape(1, 3, 1, 1) for values in (mean, std))
+    return (rgb - shift) / scale
 
 
 def make_clip(config: dict) -> Any:

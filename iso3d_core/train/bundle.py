@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checkpoints.convert import check_out
 from ..priors.clip import load_tokenizer
 from ..priors.multiview import MultiViewPrior
 from ..types import Reference
@@ -22,6 +23,7 @@ from ..weights import FORMAT, sha256
 from . import clip, depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
 from .draw import COLOR_NAMES
+from .loop import load_tensors
 from .probe import fit_probe, labels_of
 from .run import load_towers, make_schedule, read_scale
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
@@ -31,7 +33,11 @@ CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 
 def write_bundle(work: Path, out: Path, license_name: str = "Apache-2.0") -> None:
-    """Assemble ``out`` from the finished parts in ``work``; an existing bundle is replaced only when all is written."""
+    """Assemble ``out`` from the finished parts in ``work``; an existing bundle is replaced only when all is written.
+
+    Raises InputError for an ``out`` that is something else than a bundle.
+    """
+    check_out(out)
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     views = ViewSet(work / "data")
@@ -68,9 +74,9 @@ def write_bundle(work: Path, out: Path, license_name: str = "Apache-2.0") -> Non
     files = sorted(p for p in part.rglob("*") if p.is_file())
     info["files"] = {p.relative_to(part).as_posix(): sha256(p) for p in files}
     (part / "bundle.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    write_misfit_limit(part, views)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)
-    write_misfit_limit(out, views)
 
 
 def write_misfit_limit(bundle: Path, views: ViewSet, objects: int = 512) -> None:
@@ -111,7 +117,7 @@ def write_vae(work: Path, folder: Path) -> None:
 
     model: Any = AutoencoderKL(**vae.TINY)
     model.save_config(folder)
-    _save(torch.load(work / "vae" / "final.pt", weights_only=True), folder / "diffusion_pytorch_model.safetensors")
+    _save(load_tensors(work / "vae" / "final.pt"), folder / "diffusion_pytorch_model.safetensors")
 
 
 def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
@@ -123,7 +129,7 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     shutil.copy(work / "clip" / "vocabulary.json", folder)
-    embeddings = torch.load(work / "embeddings.pt", weights_only=True).float()
+    embeddings = load_tensors(work / "embeddings.pt").float()
     directions = F.normalize(embeddings.flatten(0, 1), dim=-1)
     write_words(directions, views.captions[: len(embeddings)], folder.parent / "words")
     return write_familiar(directions, folder)
@@ -165,7 +171,7 @@ def write_views(work: Path, folder: Path) -> None:
     """The UNet (stage 2's weights), its sketch network as a part of its own, and its schedule."""
     unet = diffusion.make_unet(diffusion.TINY)
     unet.save_config(folder)
-    state = torch.load(work / "views2" / "final.pt", weights_only=True)
+    state = load_tensors(work / "views2" / "final.pt")
     sketch = {name[len("sketch.") :]: state.pop(name) for name in list(state) if name.startswith("sketch.")}
     _save(state, folder / "diffusion_pytorch_model.safetensors")
     _save(sketch, folder.parent / "sketch" / "model.safetensors")
@@ -177,12 +183,12 @@ def write_views(work: Path, folder: Path) -> None:
 def write_depth(work: Path, bundle: Path) -> None:
     """The depth-conditioned UNet as part `depth`, the text tower it was trained with as part `text`."""
     depth.make_unet().save_config(bundle / "depth")
-    weights = torch.load(work / "depth" / "final.pt", weights_only=True)
+    weights = load_tensors(work / "depth" / "final.pt")
     _save(weights, bundle / "depth" / "diffusion_pytorch_model.safetensors")
     schedule = {"_class_name": "DDIMScheduler", **make_schedule()}
     (bundle / "depth" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
     tokenizer = load_tokenizer(work / "depth")
-    _save(torch.load(work / "depth" / "text.pt", weights_only=True), bundle / "text" / "open_clip_model.safetensors")
+    _save(load_tensors(work / "depth" / "text.pt"), bundle / "text" / "open_clip_model.safetensors")
     shutil.copy(work / "depth" / "vocabulary.json", bundle / "text")
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size)}
     (bundle / "text" / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -190,7 +196,7 @@ def write_depth(work: Path, bundle: Path) -> None:
 
 def write_zero123(work: Path, bundle: Path) -> None:
     """The UNet as part `zero123`, the layer before its cross-attention as part `cc_projection`."""
-    state = torch.load(work / "zero123" / "final.pt", weights_only=True)
+    state = load_tensors(work / "zero123" / "final.pt")
     model = zero123.Zero123Training(zero123.TINY, state["projection.weight"].shape[1] - 4, make_schedule())
     model.load_state_dict(state)
     model.unet.save_config(bundle / "zero123")
@@ -208,7 +214,7 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     views = ViewSet(work / "validation")
     scale = read_scale(work)
     autoencoder = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE)
-    autoencoder.vae.load_state_dict(torch.load(work / "vae" / "final.pt", weights_only=True))
+    autoencoder.vae.load_state_dict(load_tensors(work / "vae" / "final.pt"))
     rgba = vae.to_rgb(views.targets[:, 0])
     rgb, mask = (x.clamp(0, 1) for x in autoencoder.decode(autoencoder.encode(rgba[:, :3]).mode()))
     solid, found = rgba[:, 3:] > 0.5, mask > 0.5
@@ -230,7 +236,7 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     latents = diffusion.LatentSet(views, targets, references, embeddings)
     for stage in (1, 2):
         unet = diffusion.make_unet(diffusion.TINY)
-        unet.load_state_dict(torch.load(work / f"views{stage}" / "final.pt", weights_only=True))
+        unet.load_state_dict(load_tensors(work / f"views{stage}" / "final.pt"))
         for explicit in (False, True):
             model = diffusion.MultiViewTraining(unet, make_schedule(), explicit).eval()
             torch.manual_seed(0)
@@ -241,7 +247,7 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     if (work / "zero123" / "final.pt").exists():
         poses = zero123.PoseSet(views, targets, references, embeddings, scale)
         novel = zero123.Zero123Training(zero123.TINY, embeddings.shape[-1], make_schedule()).eval()
-        novel.load_state_dict(torch.load(work / "zero123" / "final.pt", weights_only=True))
+        novel.load_state_dict(load_tensors(work / "zero123" / "final.pt"))
         torch.manual_seed(0)
         losses = [float(novel(poses.batch(np.random.default_rng(i), 32))["loss"]) for i in range(16)]
         out["zero123_loss"] = float(np.mean(losses))
@@ -255,9 +261,9 @@ def validate_depth(work: Path, latents: Tensor) -> dict[str, float]:
     images, captions = depth.load_depth(work / "validation_depth")
     tokenizer = load_tokenizer(work / "depth")
     text = depth.text_tower(load_towers(work, tokenizer), tokenizer)
-    text.clip.load_state_dict(torch.load(work / "depth" / "text.pt", weights_only=True))
+    text.clip.load_state_dict(load_tensors(work / "depth" / "text.pt"))
     data, unet = depth.DepthSet(latents, images, captions, text), depth.make_unet()
-    unet.load_state_dict(torch.load(work / "depth" / "final.pt", weights_only=True))
+    unet.load_state_dict(load_tensors(work / "depth" / "final.pt"))
     model, out = depth.DepthTraining(unet, make_schedule()).eval(), {}
     for inject in (False, True):
         torch.manual_seed(0)

@@ -99,6 +99,7 @@ def build(folder: Path, objects: int, size: int, first_seed: int = 0, workers: i
     if done.exists() and json.loads(done.read_text())["settings"] == settings:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    done.unlink(missing_ok=True)  # from now on there is no finished set
     for name, views, channels in (("targets", TARGETS, 4), ("references", REFERENCES, 3)):
         shape = (objects, views, size, size, channels)
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()

@@ -79,14 +79,18 @@ def train(
     ``folder``: batches depend on (seed, step) only. ``sample(model)`` makes a [3, H, W] picture of the state.
     Returns the mean of the shown values over the last tenth of the steps, and "hours".
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from diffusers.training_utils import EMAModel
     from tqdm import tqdm
 
     precision = config.mixed_precision
     if precision == "auto":
         precision = "bf16" if choose_arithmetic("auto", "auto")[1] == torch.bfloat16 else "no"
-    accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=config.accumulate)
+    # With one token of context the multi-view UNet's queries have no effect, hence no gradient.
+    several = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(
+        mixed_precision=precision, gradient_accumulation_steps=config.accumulate, kwargs_handlers=[several]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     for network in model.networks() if hasattr(model, "networks") else ():  # type: ignore[operator]
@@ -104,10 +108,14 @@ def train(
     step, hours, recent = 0, 0.0, []
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        state = load_tensors(checkpoint)
         plain.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
+        scheduler.base_lrs = [config.learning_rate] * len(scheduler.base_lrs)  # what is asked for now holds
+        for group in optimizer.param_groups:
+            group["initial_lr"] = config.learning_rate
+            group["lr"] = config.learning_rate * learning_rate_factor(config, state["step"])
         averaged.load_state_dict(state["averaged"])
         step, hours, recent = state["step"], state["hours"], state["recent"]
     averaged.to(accelerator.device)
@@ -119,8 +127,7 @@ def train(
             "model": plain.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
             "averaged": averaged.state_dict(), "step": step, "hours": hours, "recent": recent,
         }  # fmt: skip
-        torch.save(state, checkpoint.with_suffix(".part"))
-        os.replace(checkpoint.with_suffix(".part"), checkpoint)
+        save_tensors(state, checkpoint)
         (folder / "config.json").write_text(json.dumps(asdict(config), indent=2))
 
     bar = tqdm(
@@ -167,6 +174,26 @@ def train(
     plain.eval()
     means = {name: float(np.mean([row[name] for row in recent])) for name in (recent[0] if recent else {})}
     return {**means, "hours": hours}
+
+
+def save_tensors(value: Any, path: Path) -> None:
+    """Write tensors, whole or not at all, so that a machine without this one's devices can read them."""
+    part = path.with_name(path.name + ".part")
+    torch.save(_on_cpu(value), part)
+    os.replace(part, path)
+
+
+def load_tensors(path: Path) -> Any:
+    """What `save_tensors` wrote."""
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {name: _on_cpu(each) for name, each in value.items()}
+    return [_on_cpu(each) for each in value] if isinstance(value, list) else value
 
 
 def fast_autocast(device: torch.device) -> torch.autocast:

@@ -21,17 +21,21 @@ from ..options import TrainOptions
 from ..priors.attention import HARMONICS
 from ..priors.clip import WordTokenizer, load_tokenizer
 from ..priors.sketch import CHANNELS, SIDE
-from ..weights import Bundle, find_bundle
+from ..weights import Bundle, find_bundle, sha256
 from . import clip as clip_part
 from . import depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
-from .loop import TrainConfig
+from .loop import TrainConfig, load_tensors, save_tensors
 from .start import embedding_map, for_places, old_embeddings, started_from, take_over, through
 
 VAE = TrainConfig(1200, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
 CLIP = TrainConfig(
     5000, batch=64, learning_rate=1e-3, warmup=100, averaged_decay=0.997, weight_decay=0.05, decay="cosine"
 )
+
+
+TINY_SIZE = vae.TINY_UNSHUFFLE * diffusion.TINY["sample_size"]
+ENCODED = ("data/captions.json", "vae/final.pt", "clip/final.pt")
 
 
 def over(preset: TrainConfig, options: TrainOptions) -> TrainConfig:
@@ -54,22 +58,26 @@ def run(part: str, options: TrainOptions) -> None:
 
 
 def run_data(options: TrainOptions) -> None:
+    if options.size != TINY_SIZE:
+        raise ValueError(f"--size must be {TINY_SIZE}, which the small networks are made for, got {options.size}")
     build(options.work / "data", options.objects, options.size)
 
 
 def run_vae(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "vae"
+    check_inputs(options.work, "vae", "data/captions.json")
     model = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE)
     report = vae.train_vae(views, over(VAE, options), folder, model)
     latents = {"targets": vae.encode_all(model, views.targets), "references": vae.encode_all(model, views.references)}
     report["scale"] = 1 / float(latents["targets"][:: max(1, len(views) // 500)].float().std())
     _finish(folder, model.vae.state_dict(), report, views)
-    torch.save(latents, options.work / "latents.pt")
+    save_tensors(latents, options.work / "latents.pt")
 
 
 def run_clip(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "clip"
     folder.mkdir(parents=True, exist_ok=True)
+    check_inputs(options.work, "clip", "data/captions.json")
     words, bundle = clip_part.vocabulary(views.captions), start_of(options)
     if bundle:  # the same words in the same order, or its text tower would read others
         words = load_tokenizer(bundle.part("clip")).words
@@ -84,14 +92,16 @@ def run_clip(options: TrainOptions) -> None:
         if (bundle.folder / "sketch").is_dir():
             take_over(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
-    torch.save(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
+    save_tensors(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
     _finish(folder, model.state_dict(), {**report, **started_from(bundle, "clip")}, views)
 
 
 def run_views(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / f"views{options.stage}"
+    first = ["views1/final.pt"] if options.stage == 2 else []
+    check_inputs(options.work, folder.name, *ENCODED, *first)
     latents = load_latents(options.work)
-    embeddings = torch.load(options.work / "embeddings.pt", weights_only=True)
+    embeddings = load_tensors(options.work / "embeddings.pt")
     data = diffusion.LatentSet(views, latents["targets"], latents["references"], embeddings)
     unet, second, bundle = diffusion.make_unet(diffusion.TINY), options.stage == 2, start_of(options)
     if second:
@@ -111,6 +121,7 @@ def run_views(options: TrainOptions) -> None:
 
 def run_depth(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "depth"
+    check_inputs(options.work, "depth", *ENCODED)
     depth.build(options.work / "depth_data", range(len(views)))
     images, captions = depth.load_depth(options.work / "depth_data")
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,15 +132,16 @@ def run_depth(options: TrainOptions) -> None:
     model = depth.DepthTraining(unet, make_schedule())
     report = depth.train_depth(data, over(depth.TINY_DEPTH, options), folder, model)
     # The text tower as it was trained with, should CLIP be trained again.
-    torch.save(text.clip.state_dict(), folder / "text.pt")
+    save_tensors(text.clip.state_dict(), folder / "text.pt")
     shutil.copy(options.work / "clip" / "vocabulary.json", folder)
     _finish(folder, unet.state_dict(), report, views)
 
 
 def run_zero123(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "zero123"
+    check_inputs(options.work, "zero123", *ENCODED)
     latents = load_latents(options.work)
-    embeddings = torch.load(options.work / "embeddings.pt", weights_only=True)
+    embeddings = load_tensors(options.work / "embeddings.pt")
     scale = read_scale(options.work)
     data = zero123.PoseSet(views, latents["targets"], latents["references"], embeddings, scale)
     model = zero123.Zero123Training(zero123.TINY, embeddings.shape[-1], make_schedule())
@@ -147,6 +159,22 @@ def run_bundle(options: TrainOptions) -> None:
     from .bundle import write_bundle
 
     write_bundle(options.work, options.out or options.work / "bundle")
+
+
+def check_inputs(work: Path, part: str, *files: str) -> None:
+    """Raise ValueError where the checkpoint of ``part`` was trained on other ``files`` than ``work`` has now: it would
+    go on, or count as done, for what is not there any more."""
+    record = work / part / "inputs.json"
+    inputs = {name: sha256(work / name) for name in files if (work / name).exists()}
+    if (work / part / "checkpoint.pt").exists() and record.exists():
+        before = json.loads(record.read_text())
+        changed = [name for name, checksum in inputs.items() if before.get(name) != checksum]
+        if changed:
+            raise ValueError(
+                f"{part} was trained on another {changed[0]}; remove {work / part} to train it anew, or put that back"
+            )
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(inputs, indent=2))
 
 
 def start_of(options: TrainOptions) -> Bundle | None:
@@ -170,7 +198,7 @@ def make_schedule() -> dict:
 
 
 def load_state(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "final.pt", weights_only=True)
+    return load_tensors(folder / "final.pt")
 
 
 def load_sketch(work: Path) -> dict[str, torch.Tensor]:
@@ -180,16 +208,16 @@ def load_sketch(work: Path) -> dict[str, torch.Tensor]:
 
 
 def load_thumbs(work: Path, views: ViewSet) -> torch.Tensor:
-    """Thumbnails of the targets, made once."""
+    """Thumbnails of the targets, made once for each rendering."""
     path = work / f"thumbs{SIDE}.pt"
-    if not path.exists():
-        torch.save(clip_part.thumbnail_all(views.targets), path)
-    return torch.load(path, weights_only=True)
+    if not path.exists() or path.stat().st_mtime < (work / "data" / "captions.json").stat().st_mtime:
+        save_tensors(clip_part.thumbnail_all(views.targets), path)
+    return load_tensors(path)
 
 
 def load_latents(work: Path) -> dict[str, torch.Tensor]:
     """The encoded training set, scaled to unit variance, fp16."""
-    latents, scale = torch.load(work / "latents.pt", weights_only=True), read_scale(work)
+    latents, scale = load_tensors(work / "latents.pt"), read_scale(work)
     return {name: value * scale for name, value in latents.items()}
 
 
@@ -200,6 +228,6 @@ def read_scale(work: Path) -> float:
 
 def _finish(folder: Path, weights: dict[str, torch.Tensor], report: dict[str, Any], views: ViewSet) -> None:
     report = {**report, "objects": len(views)}
-    torch.save(weights, folder / "final.pt")
+    save_tensors(weights, folder / "final.pt")
     (folder / "report.json").write_text(json.dumps(report, indent=2))
     print(f"{folder.name}: " + ", ".join(f"{name} {value}" for name, value in report.items()))

@@ -1,0 +1,126 @@
+"""A training's folder on disk: what is finished, what was trained on what, what may be replaced."""
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from iso3d_core.options import TrainOptions
+from iso3d_core.priors.clip import tower_input
+from iso3d_core.train import data
+from iso3d_core.train.bundle import write_bundle
+from iso3d_core.train.evaluate import compare_volume
+from iso3d_core.train.loop import load_tensors, save_tensors
+from iso3d_core.train.run import check_inputs, load_thumbs, run_data
+from iso3d_core.types import InputError, Mesh
+
+
+def test_an_interrupted_rendering_is_not_a_finished_one(tmp_path, monkeypatch):
+    data.build(tmp_path, 2, 16, workers=1)
+    assert len(data.ViewSet(tmp_path)) == 2
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("concurrent.futures.ProcessPoolExecutor", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            data.build(tmp_path, 3, 16)
+    with pytest.raises(FileNotFoundError, match="no finished training set"):
+        data.ViewSet(tmp_path)
+    data.build(tmp_path, 2, 16, workers=1)
+    assert data.ViewSet(tmp_path).targets.mean() > 1
+
+
+def test_only_the_size_that_the_networks_have_is_rendered(tmp_path):
+    with pytest.raises(ValueError, match="--size must be 64"):
+        run_data(TrainOptions(work=tmp_path, objects=1, size=128))
+
+
+def test_a_part_trained_on_other_inputs_does_not_go_on(tmp_path):
+    for name in ("vae", "views2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "vae" / "final.pt").write_bytes(b"first")
+    check_inputs(tmp_path, "views2", "vae/final.pt", "views1/final.pt")
+    (tmp_path / "vae" / "final.pt").write_bytes(b"second")
+    check_inputs(tmp_path, "views2", "vae/final.pt")  # nothing was trained yet
+    (tmp_path / "views2" / "checkpoint.pt").write_bytes(b"")
+    check_inputs(tmp_path, "views2", "vae/final.pt")
+    (tmp_path / "vae" / "final.pt").write_bytes(b"third")
+    with pytest.raises(ValueError, match=r"views2 was trained on another vae/final.pt; remove .*views2"):
+        check_inputs(tmp_path, "views2", "vae/final.pt")
+
+
+def test_tensors_are_written_whole_and_for_every_machine(tmp_path, monkeypatch):
+    path = tmp_path / "x.pt"
+    save_tensors({"a": torch.arange(3), "b": [torch.ones(2)], "step": 4}, path)
+    found = load_tensors(path)
+    assert found["a"].tolist() == [0, 1, 2]
+    assert found["step"] == 4
+    assert os.listdir(tmp_path) == ["x.pt"]
+
+    def torn(value, file):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(OSError, match="disk full"):
+        save_tensors({"a": torch.zeros(1)}, path)
+    assert load_tensors(path)["step"] == 4
+
+
+def test_thumbnails_follow_a_new_rendering(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "captions.json").write_text("{}")
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 4)).astype(np.uint8)
+    first = load_thumbs(tmp_path, SimpleNamespace(targets=images))
+    assert torch.equal(load_thumbs(tmp_path, SimpleNamespace(targets=images[:1])), first)  # made once
+    later = (tmp_path / "thumbs32.pt").stat().st_mtime + 5
+    os.utime(tmp_path / "data" / "captions.json", (later, later))
+    assert len(load_thumbs(tmp_path, SimpleNamespace(targets=images[:1]))) == 1
+
+
+def test_a_bundle_replaces_no_folder_of_another_kind(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="exists and is not a bundle"):
+        write_bundle(tmp_path, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_images_are_normalised_where_they_are():
+    rgb = torch.empty(2, 3, 16, 16, device="meta")
+    assert tower_input(rgb, 8, [0.5] * 3, [0.5] * 3, via=16).device.type == "meta"
+
+
+@pytest.mark.parametrize("heights", [(0.2, 0.4), (0.3, 0.15)])
+def test_a_body_of_revolution_gains_nothing_by_turning(heights):
+    """Nor does what is above and below count less for the best turn."""
+    truth, found = (trimesh.creation.cylinder(0.9, height, sections=96) for height in heights)
+
+    def contains(points):
+        return (np.hypot(points[:, 0], points[:, 1]) < 0.9) & (np.abs(points[:, 2]) < heights[0] / 2)
+
+    mesh = Mesh(found.vertices.astype(np.float32), found.faces.astype(np.int32), found.vertex_normals)
+    surface = trimesh.sample.sample_surface(truth, 2000, seed=0)[0]
+    iou, turned, _, _ = compare_volume(SimpleNamespace(mesh=truth, contains=contains), mesh, surface)
+    assert iou == pytest.approx(min(heights) / max(heights), abs=0.08)
+    assert turned == pytest.approx(iou, abs=0.02)
+
+
+def test_an_object_that_stands_askew_is_found_by_turning():
+    truth = trimesh.creation.box((1.6, 0.4, 0.6))
+    found = truth.copy().apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 0, 1]))
+    mesh = Mesh(found.vertices.astype(np.float32), found.faces.astype(np.int32), found.vertex_normals)
+
+    def contains(points):
+        return (np.abs(points) < [0.8, 0.2, 0.3]).all(axis=1)
+
+    surface = trimesh.sample.sample_surface(truth, 2000, seed=0)[0]
+    iou, turned, chamfer, chamfer_turned = compare_volume(SimpleNamespace(mesh=truth, contains=contains), mesh, surface)
+    assert iou < 0.3
+    assert turned > 0.9
+    assert chamfer_turned < 0.2 * chamfer
