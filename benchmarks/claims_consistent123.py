@@ -9,7 +9,9 @@ Held-out objects, compared in pairs: mean of each, mean difference and its 95 % 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from iso3d_core.render.raster import render_mesh
 from iso3d_core.train.evaluate import compare_volume, reference_of, surface_points
 from iso3d_core.train.world import WorldObject, held_out, reference_camera
 from iso3d_core.types import Mesh
+from iso3d_core.weights import find_bundle
 
 METHODS = ("consistent123", "zero123", "magic123", "realfusion-sds")
 MEASURES = ("CLIP", "PSNR", "SSIM", "IoU", "Chamfer")
@@ -78,8 +81,9 @@ def main() -> None:
     ours = groups["methods"][0].config
     groups = {name: group for name, group in groups.items() if name in given.only.split(",")}
     pair, multiview = ClipPair.load(given.bundle), MultiViewPrior.load(given.bundle)
-    kept = given.keep.read_text().splitlines() if given.keep and given.keep.exists() else []
-    rows = [json.loads(line) for line in kept]
+    settings = [given.preset, find_bundle(given.bundle).info["files"], given.seed]
+    made_with = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    rows = read_rows(given.keep, made_with)
     for number, obj in enumerate(held_out(given.first + given.objects)):
         made = {row["name"] for row in rows if row["number"] == number}
         missing = {variant.name: variant for group in groups.values() for variant in group if variant.name not in made}
@@ -88,13 +92,30 @@ def main() -> None:
         start, hard = begin(obj, ours, multiview), hardness(obj)
         for variant in missing.values():
             mesh, switch = make(obj, variant.config, multiview, start)
-            row = {"number": number, "kind": obj.kind, "name": variant.name, **measure(obj, mesh, pair)}
+            row = {
+                "made_with": made_with,
+                "number": number,
+                "kind": obj.kind,
+                "name": variant.name,
+                **measure(obj, mesh, pair),
+            }
             rows.append({**row, "switch": switch, "hardness": hard})
             print(json.dumps(rows[-1]), flush=True)
             if given.keep:
                 with given.keep.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
     report(rows, groups, given.preset)
+
+
+def read_rows(path: Path | None, made_with: str) -> list[dict]:
+    """The rows of a file that the same preset, bundle and seed made; a line that was cut short is none."""
+    text, rows = path.read_text() if path and path.exists() else "", []
+    if path and text and not text.endswith("\n"):
+        path.write_text(text + "\n")  # the next row gets a line of its own
+    for line in text.splitlines():
+        with suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return [row for row in rows if row.get("made_with") == made_with]
 
 
 def begin(obj: WorldObject, config: GenerateConfig, multiview: MultiViewPrior) -> Scene | None:

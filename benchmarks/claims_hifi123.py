@@ -113,8 +113,10 @@ def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None
             print("| azimuth | coarse | enhanced | difference | 95 % | no depth | no injection |")
             print("|---|---|---|---|---|---|---|")
             for azimuth in (*AZIMUTHS, None):
+                wanted = AZIMUTHS if azimuth is None else (azimuth,)
+                # Views of one object are alike: each object counts once.
                 rows = {
-                    name: [x for a in AZIMUTHS if azimuth in (None, a) for x in found[kind, name, a, measure]]
+                    name: np.mean([found[kind, name, a, measure] for a in wanted], axis=0).tolist()
                     for name in ("coarse", "rgnv", "no depth", "no injection")
                 }
                 more = " | ".join(f"{np.mean(rows[name]):.2f}" for name in ("no depth", "no injection"))
