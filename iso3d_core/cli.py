@@ -60,6 +60,7 @@ def run_generate(c: Generate) -> int:
 
     config = replace(with_method(configure(c.preset, c.bundle, c.seed), c.method, c.prompt), device=c.device)
     targets = files.output_paths(list(c.images), c.out)
+    files.spare_inputs(list(c.images), targets)
     # All of them first: a bad one costs no minutes.
     references = [load_reference(path, size_for(config), matting=c.matting) for path in c.images]
     for target in targets:

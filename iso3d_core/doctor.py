@@ -6,6 +6,8 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from .types import InputError
+
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -39,7 +41,11 @@ def report() -> list[str]:
     lines.append(f"triton     {'not installed (optional: GPU kernels)' if triton == 'missing' else triton}")
     found = list(bundles())
     for bundle in found:
-        broken = bundle.broken_files()
+        try:
+            broken = bundle.broken_files()
+        except InputError as error:
+            lines.append(f"bundle     {bundle.folder.name}: DAMAGED: {error}")
+            continue
         state = "intact" if not broken else f"DAMAGED: {', '.join(broken)}; install it again"
         lines.append(f"bundle     {bundle.name}: {', '.join(bundle.parts)}; {bundle.size_bytes / 1e6:.1f} MB; {state}")
     if not found:

@@ -95,7 +95,7 @@ def center_crop(rgba: np.ndarray, size: int, margin: float = 0.1) -> np.ndarray:
     out = np.zeros((size, size, 4), np.float32)
     y, x = (size - height) // 2, (size - width) // 2
     out[y : y + height, x : x + width, :3] = np.clip(color / np.maximum(alpha, 1e-6), 0, 1)
-    out[y : y + height, x : x + width, 3:] = alpha
+    out[y : y + height, x : x + width, 3:] = np.clip(alpha, 0, 1)  # the filter rounds a hair beyond
     return out
 
 

@@ -27,14 +27,20 @@ def show(_: Models) -> None:
 
 
 def _license(bundle: Bundle) -> str:
-    return str(bundle.info.get("license", "unknown licence"))
+    try:
+        return str(bundle.info.get("license", "unknown licence"))
+    except InputError:
+        return "DAMAGED: see `iso3d models verify`"
 
 
 def verify(c: Models) -> None:
     """Compare checksums; raises InputError naming damaged files."""
     broken = []
     for bundle in [find_bundle(c.subject)] if c.subject else list(bundles()):
-        damaged = bundle.broken_files()
+        try:
+            damaged = bundle.broken_files()
+        except InputError:
+            damaged = ["bundle.json"]
         broken += [f"{bundle.folder.name}: {name}" for name in damaged]
         print(f"{bundle.folder.name:14s} {'DAMAGED: ' + ', '.join(damaged) if damaged else 'intact'}")
     if broken:

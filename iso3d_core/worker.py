@@ -89,14 +89,17 @@ class Worker:
             self.jobs.put({"type": "quit"})
 
     def serve(self) -> None:
-        while not self.ended.is_set():
-            try:
-                request = self.jobs.get(timeout=self.idle)
-            except queue.Empty:
-                self.say("bye", reason=f"idle for {self.idle:.0f} seconds")
-                return
-            self.answer(request)
-        self.say("bye", reason="asked to end, or the parent is gone")
+        try:
+            while not self.ended.is_set():
+                try:
+                    request = self.jobs.get(timeout=self.idle)
+                except queue.Empty:
+                    self.say("bye", reason=f"idle for {self.idle:.0f} seconds")
+                    return
+                self.answer(request)
+            self.say("bye", reason="asked to end, or the parent is gone")
+        finally:
+            remove_preview()
 
     def answer(self, request: dict[str, Any]) -> None:
         kind, job = request["type"], str(request.get("id"))
@@ -184,8 +187,6 @@ class Worker:
             torch.cuda.empty_cache()
 
     def reporter(self, job: str, shares: dict[str, tuple[float, float]]) -> Any:
-        folder = Path(tempfile.gettempdir())
-        preview_file = folder / f"iso3d-{os.getpid()}-preview.png"
         began, said, drawn = time.monotonic(), [0.0], [0.0]
 
         def report(progress: Progress) -> None:
@@ -200,7 +201,7 @@ class Worker:
             if progress.preview is not None and now - drawn[0] > PREVIEW_SECONDS:
                 drawn[0] = now
                 with suppress(OSError):  # a full disk, or somebody reading the last one: the work is worth more
-                    shown = str(write_preview(progress.preview(), preview_file))
+                    shown = str(write_preview(progress.preview(), preview_path()))
             left = (now - began) * (1 - fraction) / fraction if fraction > 0.02 else None
             self.say(
                 "progress", id=job, stage=progress.stage, step=progress.step, total=progress.total,
@@ -214,6 +215,17 @@ def _need(request: dict[str, Any], *names: str) -> None:
     for name in names:
         if not isinstance(request.get(name), str):
             raise InputError(f"{request['type']} needs {name!r}, a path")
+
+
+def preview_path() -> Path:
+    return Path(tempfile.gettempdir()) / f"iso3d-{os.getpid()}-preview.png"
+
+
+def remove_preview() -> None:
+    """Nobody looks at the last one any more."""
+    for path in (preview_path(), preview_path().with_suffix(".part")):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def write_preview(views: Any, path: Path) -> Path:
@@ -264,6 +276,7 @@ def main(idle: float = 900.0) -> int:
         with suppress(OSError):
             worker.read(sys.stdin)
         time.sleep(GRACE_SECONDS)  # loading the networks, or torch itself, looks at nothing meanwhile
+        remove_preview()
         os._exit(3)
 
     threading.Thread(target=read, daemon=True).start()

@@ -105,6 +105,8 @@ def test_the_image_goes_up_and_the_mesh_comes_down(played, tmp_path):
     assert graph["mesh"]["class_type"] == "Iso3DGenerate3D"
     inputs = graph["mesh"]["inputs"]
     assert (inputs["preset"], inputs["seed"], inputs["bundle"]) == ("default", 7, "big")
+    assert inputs["mask"] == ["image", 1]  # a transparent image's alpha
+    assert inputs["method"] == wanted.method
     assert asked["/view"][0].endswith("?filename=rocket_00001_.glb&subfolder=iso3d&type=output")
 
 

@@ -1,6 +1,7 @@
 """The parts of the Blender add-on that know no bpy: the GLB reader, the queue, the worker process."""
 
 import ast
+import json
 import os
 import re
 import stat
@@ -335,6 +336,17 @@ def test_one_worker_serves_several_jobs(play, tmp_path):
     assert Path(second.out).exists()
     assert "a line" in queue.log
     assert len({line for line in queue.log if line.isdigit()}) == 1
+
+
+def test_the_worker_gets_what_was_chosen(play, tmp_path):
+    queue, wanted = play(f"say('log', line=json.dumps(request)); {RESULT}")
+    wanted.preset, wanted.method, wanted.seed, wanted.bundle = "quality", "magic123", 7, "big"
+    run(queue, wanted)
+    request = json.loads(next(line for line in queue.log if line.startswith("{")))
+    assert request == {
+        "type": "generate", "id": wanted.id, "image": wanted.image, "out": wanted.out, "preset": "quality",
+        "method": "magic123", "seed": 7, "bundle": "big",
+    }  # fmt: skip
 
 
 def test_a_worker_that_is_killed_is_told_and_started_again(play, tmp_path):

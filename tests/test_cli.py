@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, and how it ends."""
 
+import math
 import os
 import resource
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from iso3d_core.cli import main
@@ -169,7 +171,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, capsys):
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_views_writes_a_sheet(tmp_path, capsys):
+def test_views_writes_a_sheet(tmp_path, capsys, monkeypatch):
     out = tmp_path / "sheet.png"
     assert run("views", ROCKET, "-o", out, "--views", "3", "--steps", "3") == 0
     with Image.open(out) as image:
@@ -180,6 +182,20 @@ def test_views_writes_a_sheet(tmp_path, capsys):
     for command in (["views", ROCKET], ["generate", ROCKET], ["refine", ROCKET, "--reference", ROCKET]):
         assert run(*command, "-o", out if command[0] == "views" else out.with_suffix(".glb"), "--matting", "other") == 2
         assert "matting 'other' is unknown; choose one of auto, rembg, none" in capsys.readouterr().err
+    drawn = []
+
+    def sample(self, embedding, cameras, steps, guidance_scale, seed, *rest):
+        drawn.append((cameras, steps, guidance_scale, seed))
+        return torch.zeros(len(cameras), 3, 64, 64)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("iso3d_core.priors.multiview.MultiViewPrior.sample", sample)
+        more = ["--azimuth", "30", "--elevation", "-20", "--guidance", "1.5", "--seed", "9", "--steps", "7"]
+        assert run("views", ROCKET, "-o", out, "--views", "2", *more) == 0
+    rest, (x, y, z) = list(drawn[0][1:]), drawn[0][0].positions[0].tolist()
+    assert rest == [7, 1.5, 9]
+    assert math.degrees(math.atan2(y, x)) == pytest.approx(30, abs=1e-3)
+    assert math.degrees(math.atan2(z, math.hypot(x, y))) == pytest.approx(-20, abs=1e-3)
     one = tmp_path / "one.png"
     zero = ["--prior", "zero123", "--views", "1", "--azimuth", "120", "--elevation", "30", "--steps", "3"]
     assert run("views", ROCKET, "-o", one, *zero) == 0

@@ -156,3 +156,52 @@ def test_cameras_go_to_the_host_and_come_back(convert):
         convert.from_camera_info({})
     with pytest.raises(ValueError, match="its own target"):
         convert.from_camera_info({"position": {"x": 0, "y": 0, "z": 0}})
+
+
+def test_a_texture_lies_as_gltf_lays_it(convert, tmp_path):
+    """Other nodes read uvs and texture as a GLB has them: v downwards, the first row on top."""
+    import json
+    import struct
+
+    mesh = some_mesh()
+    _, _, more = convert.mesh_values(mesh)
+    data = mesh.save(tmp_path / "m.glb").read_bytes()
+    length = struct.unpack_from("<I", data, 12)[0]
+    document = json.loads(data[20 : 20 + length])
+    accessor = document["accessors"][document["meshes"][0]["primitives"][0]["attributes"]["TEXCOORD_0"]]
+    view = document["bufferViews"][accessor["bufferView"]]
+    raw = data[28 + length + view["byteOffset"] :][: view["byteLength"]]
+    np.testing.assert_allclose(more["uvs"][0].numpy(), np.frombuffer(raw, "<f4").reshape(-1, 2), atol=1e-6)
+    np.testing.assert_allclose(more["texture"][0].numpy() * 255, mesh.texture, atol=1e-4)
+    host = types.SimpleNamespace(vertices=torch.rand(1, 4, 3), faces=torch.tensor([[[0, 1, 2]]]), **more)
+    np.testing.assert_allclose(convert.from_host_mesh(host).uvs, mesh.uvs, atol=1e-6)
+
+
+def test_vertex_colors_go_both_ways(convert):
+    from dataclasses import replace
+
+    colors = np.array([[255, 0, 0], [0, 128, 0], [0, 0, 64], [9, 9, 9]], np.uint8)
+    mesh = replace(some_mesh(), uvs=None, texture=None, vertex_colors=colors)
+    vertices, faces, more = convert.mesh_values(mesh)
+    np.testing.assert_allclose(more["vertex_colors"][0].numpy() * 255, colors, atol=1e-4)
+    host = types.SimpleNamespace(vertices=vertices, faces=faces, **more)
+    np.testing.assert_array_equal(convert.from_host_mesh(host).vertex_colors, colors)
+
+
+def test_a_camera_looks_from_its_target(convert):
+    position, target = {"x": 1.0, "y": 2.0, "z": 5.0}, {"x": 1.0, "y": 2.0, "z": 2.0}
+    azimuth, elevation, distance, _ = convert.from_camera_info({"position": position, "target": target})
+    assert (azimuth, elevation, distance) == pytest.approx((0, 0, 3), abs=1e-4)
+
+
+def test_masks_are_resized_one_a_view(convert):
+    views = torch.zeros(2, 3, 32, 32)
+    left = torch.zeros(1, 8, 8)
+    left[..., :4] = 1
+    for given in (left, left.expand(2, -1, -1)):
+        masks = convert.resize_masks(given, views)
+        assert masks.shape == (2, 1, 32, 32)
+        assert float(masks[1, 0, 16, 4]) == 1
+        assert float(masks[1, 0, 16, 28]) == 0
+    with pytest.raises(ValueError, match="3 of them do not fit 2 views"):
+        convert.resize_masks(left.expand(3, -1, -1), views)

@@ -224,3 +224,16 @@ def test_bad_steps_are_counted_across_a_resume(tmp_path):
         run(point, nan, on_progress=cancel_at(6), checkpoints=checkpoints)
     with pytest.raises(FloatingPointError, match="at step 9"):
         run(point, nan, checkpoints=checkpoints)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_checkpoint_that_cannot_be_read_starts_the_work_again(tmp_path, content):
+    whole, checkpoints = run(Point()), Checkpoints(tmp_path, "key", 5, resume=True)
+    run(Point(), steps=10, checkpoints=checkpoints)
+    file = next(tmp_path.glob("*.pt"))
+    file.write_bytes(file.read_bytes()[:-200] if content is None else content)
+    seen = []
+    again = run(Point(), on_progress=lambda p: seen.append(p.step), checkpoints=checkpoints)
+    assert seen[0] <= 1
+    for a, b in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(a, b)

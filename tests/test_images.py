@@ -296,6 +296,15 @@ def wide_profile():
     return bytes(data)
 
 
+def test_an_object_of_several_pieces_keeps_them():
+    image = np.full((100, 200, 3), 255, np.uint8)
+    y, x = np.mgrid[:100, :200]
+    for center in (50, 150):
+        image[(x - center) ** 2 + (y - 50) ** 2 < 30**2] = (200, 30, 30)
+    alpha = load_reference(image, size=100, margin=0).rgba[3]
+    assert float(alpha[:, :45].max()) == float(alpha[:, 55:].max()) == 1
+
+
 def test_matting_by_rembg(monkeypatch):
     monkeypatch.setitem(sys.modules, "rembg", None)
     with pytest.raises(InputError, match=r'pip install "iso3d\[matting\]"'):

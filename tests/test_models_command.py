@@ -197,6 +197,42 @@ def test_a_checkpoint_of_ones_own_lands_where_methods_look(tmp_path, monkeypatch
     assert made[1][2] == tmp_path / "other"
 
 
+def test_mirrors_are_tried_in_their_order(tmp_path, monkeypatch):
+    from iso3d_core.checkpoints import pull
+    from iso3d_core.checkpoints.catalogue import Entry, Source
+
+    asked = []
+
+    def fetch_from(source, folder):
+        asked.append(source.repository)
+        if source.repository != "second/there":
+            raise pull._Unavailable("not there any more")
+        return pull.Fetched(folder, source, "c0ffee")
+
+    monkeypatch.setattr(pull, "_fetch_from", fetch_from)
+    sources = tuple(Source(name, ("x.safetensors",)) for name in ("first/gone", "second/there", "third/unasked"))
+    entry = Entry("x", "", sources, "MIT", 0.1, kind="sd-text")
+    assert pull.fetch(entry, tmp_path).source.repository == "second/there"
+    assert asked == ["first/gone", "second/there"]
+    with pytest.raises(InputError, match=r"first/gone: not there any more.*convert FILE --as sd-text$"):
+        pull.fetch(replace(entry, sources=sources[:1]), tmp_path)
+
+
+def test_a_damaged_bundle_hides_no_other(tmp_path, monkeypatch, capsys):
+    from iso3d_core.doctor import report
+
+    monkeypatch.setenv("ISO3D_HOME", str(tmp_path))
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "bundle.json").write_text('{"name": ')
+    lines = [line for line in report() if line.startswith("bundle")]
+    assert any("tiny: " in line and line.endswith("intact") for line in lines)
+    assert any("torn: DAMAGED" in line for line in lines)
+    shelf.show(Models())
+    assert "DAMAGED" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("torn"))
+    with pytest.raises(InputError, match=r"torn: bundle\.json"):
+        shelf.verify(Models("verify"))
+
+
 def test_converting_needs_a_file_and_a_kind(tmp_path):
     assert_refused(models(tmp_path, "convert", "x.ckpt"), "say what to convert")
     assert_refused(models(tmp_path, "convert", tmp_path / "x.ckpt", "--as", "isotropic3d"), "no such file")

@@ -14,6 +14,7 @@ from iso3d_core.cli import main
 from iso3d_core.config import FieldConfig
 from iso3d_core.fields.texture import TextureField
 from iso3d_core.files import spare_inputs
+from iso3d_core.fit import Checkpoints
 from iso3d_core.mesh.clean import vertex_normals
 from iso3d_core.mesh.placing import fit_into_ball
 from iso3d_core.mesh.texture import bake, unwrap
@@ -128,6 +129,37 @@ def test_files_beside_the_result_overwrite_no_input(tmp_path):
         with pytest.raises(InputError, match=f"{kept} is an input and would be overwritten"):
             spare_inputs([tmp_path / kept], [tmp_path / "chair.obj"])
     spare_inputs([tmp_path / "chair_texture.png"], [tmp_path / "chair.glb"])
+
+
+def test_an_interrupted_refinement_goes_on_to_the_same_texture(tmp_path):
+    mesh, prior = textured(), make_prior()
+    whole = refine(mesh, reference(), prior, SMALL)
+
+    def stop(progress):
+        if progress.stage == "refine" and progress.step == 3:
+            raise Cancelled
+
+    checkpoints = Checkpoints(tmp_path, method.work_key(mesh, reference(), prior, SMALL), every=1, resume=True)
+    with pytest.raises(Cancelled):
+        refine(mesh, reference(), prior, SMALL, stop, checkpoints)
+    seen = []
+    again = refine(mesh, reference(), prior, SMALL, lambda p: seen.append((p.stage, p.step)), checkpoints)
+    assert ("refine", 1) not in seen
+    np.testing.assert_array_equal(again.texture, whole.texture)
+
+
+def test_a_piece_of_work_is_known_by_all_that_it_is_made_of():
+    mesh, prior = textured(), make_prior()
+    keys = [
+        method.work_key(*given) for given in (
+            (mesh, reference(), prior, SMALL), (mesh, reference(6), prior, SMALL),
+            (mesh, reference(), prior, replace(SMALL, seed=1)),
+            (replace(mesh, vertices=mesh.vertices * 2), reference(), prior, SMALL),
+            (replace(mesh, texture=255 - mesh.texture), reference(), prior, SMALL),
+        )
+    ]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+    assert method.work_key(mesh, reference(), prior, SMALL) == keys[0]
 
 
 def test_uvs_that_repeat_the_texture_are_refused():

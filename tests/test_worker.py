@@ -1,15 +1,23 @@
 """The worker as another program uses it: a process, JSON lines in and out."""
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import trimesh
+
+from iso3d_core.worker import Worker, preview_path, write_preview
 
 ROOT = Path(__file__).resolve().parent.parent
 ROCKET = ROOT / "examples" / "rocket.png"
@@ -76,6 +84,39 @@ def test_a_job_reports_progress_and_gives_a_file(client, tmp_path):
     assert all(event["seconds_left"] is None or event["seconds_left"] >= 0 for event in progress)
 
 
+def test_a_request_says_how_the_mesh_is_made(monkeypatch, tmp_path):
+    """And a second bundle is loaded for it, though the first stays for the next job of its own."""
+    made, loaded, said = [], [], io.StringIO()
+
+    def generate(image, config, report, prior):
+        made.append((image, config, prior))
+        warnings.warn("unlike anything known", UserWarning, stacklevel=2)
+        return SimpleNamespace(save=lambda out: out)
+
+    def load(config):
+        loaded.append(config.bundle)
+        return f"networks of {config.bundle}"
+
+    monkeypatch.setattr("iso3d_core.pipeline.generate", generate)
+    monkeypatch.setattr("iso3d_core.pipeline.multiview_of", load)
+    shutil.copytree(ROOT / "iso3d_core" / "assets" / "tiny", tmp_path / "other")
+    worker, other = Worker(said), str(tmp_path / "other")
+    for request in (
+        {"preset": "fast", "seed": 7, "method": "magic123", "prompt": "a red rocket", "bundle": "tiny"},
+        {"preset": "quality", "seed": 8}, {"bundle": other},
+    ):  # fmt: skip
+        worker.answer({"type": "generate", "id": "a", "image": "i.png", "out": "o.glb", **request})
+    first, second, third = (config for _, config, _ in made)
+    assert (first.preset, first.seed, first.method, first.prompt) == ("fast", 7, "magic123", "a red rocket")
+    assert first.guided.weights == (1.0, 1.0)
+    assert (second.preset, second.seed, second.method, second.prompt) == ("quality", 8, "isotropic3d", None)
+    assert loaded == ["tiny", third.bundle]
+    assert [prior for _, _, prior in made] == [*["networks of tiny"] * 2, f"networks of {third.bundle}"]
+    events = [json.loads(line) for line in said.getvalue().splitlines()]
+    results = [event for event in events if event["type"] == "result"]
+    assert [event["warnings"] for event in results] == [["unlike anything known"]] * 3, events
+
+
 def test_a_mesh_is_refined(client, tmp_path):
     mesh = tmp_path / "ball.glb"
     trimesh.creation.icosphere(subdivisions=2).export(mesh)
@@ -120,6 +161,15 @@ def test_bad_requests_are_answered_and_the_worker_lives_on(client, tmp_path):
     client.send("quit")
     assert client.until("bye")
     assert client.process.wait(10) == 0
+
+
+def test_no_preview_stays_behind(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    worker = Worker(io.StringIO(), idle=0.01)
+    write_preview(torch.rand(1, 3, 16, 16), preview_path())
+    assert list(tmp_path.iterdir()) == [preview_path()]
+    worker.serve()
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_ends_when_idle():
