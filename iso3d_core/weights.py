@@ -127,6 +127,12 @@ def find_bundle(name_or_folder: str | Path) -> Bundle:
     )
 
 
+def check_out(out: Path) -> None:
+    """Only a new folder, an empty one or another bundle may be replaced."""
+    if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not a bundle; give --out a new folder")
+
+
 def pulled(name: str, part: str) -> Path | None:
     """Where ``iso3d models pull`` put a model that transformers loads, or None where it was not pulled."""
     folders = (root / name / part for root in search_folders())

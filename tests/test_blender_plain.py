@@ -342,7 +342,8 @@ def test_the_worker_gets_what_was_chosen(play, tmp_path):
     queue, wanted = play(f"say('log', line=json.dumps(request)); {RESULT}")
     wanted.preset, wanted.method, wanted.seed, wanted.bundle = "quality", "magic123", 7, "big"
     run(queue, wanted)
-    request = json.loads(next(line for line in queue.log if line.startswith("{")))
+    requests = [json.loads(line) for line in queue.log if line.startswith("{")]
+    request = next(found for found in requests if found["type"] == "generate")
     assert request == {
         "type": "generate", "id": wanted.id, "image": wanted.image, "out": wanted.out, "preset": "quality",
         "method": "magic123", "seed": 7, "bundle": "big",

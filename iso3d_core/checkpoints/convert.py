@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..types import InputError, OnProgress, Progress
-from ..weights import FORMAT, sha256
+from ..weights import FORMAT, check_out, sha256
 from .layouts import LAYOUTS, Layout, Part, State, averaged_name, convert_keys, make_network
 
 SHARD = "1GB"
@@ -78,12 +78,6 @@ def convert(
     finally:
         shutil.rmtree(part_folder, ignore_errors=True)
     return out
-
-
-def check_out(out: Path) -> None:
-    """Only a new folder, an empty one or another bundle may be replaced."""
-    if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not a bundle; give --out a new folder")
 
 
 def read_state(file: Path) -> State:

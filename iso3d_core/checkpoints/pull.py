@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..types import InputError, OnProgress
-from ..weights import models_folder, sha256
+from ..weights import check_out, models_folder, sha256
 from .catalogue import CATALOGUE, Entry, Source
-from .convert import check_out, check_space, convert, write_info
+from .convert import check_space, convert, write_info
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checkpoints.convert import check_out
 from ..priors.clip import load_tokenizer
 from ..priors.multiview import MultiViewPrior
 from ..types import Reference
-from ..weights import FORMAT, sha256
+from ..weights import FORMAT, check_out, sha256
 from . import clip, depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
 from .draw import COLOR_NAMES
