@@ -130,8 +130,9 @@ def make(
     obj: WorldObject, config: GenerateConfig, multiview: MultiViewPrior, start: Scene | None
 ) -> tuple[Mesh, float | None]:
     """The mesh as `generate` makes it, and the switch of its boundary as a fraction of the steps, where it has one."""
-    with_3d = config.guided.weights is None or config.guided.weights[0] > 0
-    done, shaped, _ = guides.optimise(reference_of(obj), config, multiview, start=start if with_3d else None)
+    done, shaped, _ = guides.optimise(
+        reference_of(obj), config, multiview, start=start if config.guided.takes_3d else None
+    )
     assert shaped is not None  # all of these methods have a mesh stage
     switched = None if done.boundary is None else done.boundary.switched_at
     return export_shape(shaped, config), None if switched is None else switched / config.guided.steps

@@ -63,20 +63,17 @@ class Generate3D(io.ComfyNode):
         import torch
 
         from ..iso3d_core.cameras import even_azimuths, orbit
-        from ..iso3d_core.pipeline import configure, generate, size_for
+        from ..iso3d_core.pipeline import configure, generate, size_for, takes_multiview
         from ..iso3d_core.presets import with_method
         from ..iso3d_core.render.raster import render_mesh
         from ..iso3d_core.types import stage_shares
-        from ..iso3d_core.weights import find_bundle
         from .convert import BACKGROUND, mesh_values, one_reference, to_image
         from .host import device_name, load_bundle, output_path, ready, relative, reporter
 
         path, entry = output_path(filename_prefix, ".glb")
         config = with_method(configure(preset, bundle, seed), method, prompt.strip() or None)
         reference = one_reference(image, mask, mask_shows or BACKGROUND, size=size_for(config))
-        # Guided methods can do without a multi-view prior.
-        multiview = method == "isotropic3d" or find_bundle(bundle).has("multiview")
-        prior = ready(load_bundle(bundle)) if multiview else None
+        prior = ready(load_bundle(bundle)) if takes_multiview(config) else None
         with torch.inference_mode(False), torch.enable_grad():
             config = replace(config, device=device_name())
             report = reporter(tuple(stage_shares(method)), method)

@@ -216,6 +216,16 @@ class GuidedConfig:
     lambda_normal: float = 100.0
     lambda_laplacian: float = 100.0
 
+    @property
+    def takes_3d(self) -> bool:
+        """Whether a 3D prior is asked at all."""
+        return self.weights is None or self.weights[0] > 0
+
+    @property
+    def takes_2d(self) -> bool:
+        """Whether a 2D text prior is."""
+        return self.weights is None or self.weights[1] > 0
+
     def __post_init__(self) -> None:
         if self.steps < 1 or self.judge_every < 1 or self.window < 1 or self.reference_every < 2:
             raise InputError("steps, judge_every and window must be at least 1, and reference_every at least 2")

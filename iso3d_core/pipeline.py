@@ -138,17 +138,19 @@ def size_for(config: GenerateConfig) -> int:
 
 def with_words(config: GenerateConfig) -> bool:
     """Whether the method asks a 2D prior, which is told in words what the image shows."""
-    weights = config.guided.weights
-    return config.method != "isotropic3d" and (weights is None or weights[1] > 0)
+    return config.method != "isotropic3d" and config.guided.takes_2d
+
+
+def takes_multiview(config: GenerateConfig) -> bool:
+    """Whether the bundle's multi-view prior is loaded: guided methods can do without one."""
+    return config.method == "isotropic3d" or find_bundle(config.bundle).has("multiview")
 
 
 def multiview_of(config: GenerateConfig) -> MultiViewPrior | None:
     """The bundle's multi-view prior, loaded; None where it has none and the method can do without."""
     from .priors.multiview import MultiViewPrior
 
-    if config.method != "isotropic3d" and not find_bundle(config.bundle).has("multiview"):
-        return None
-    return MultiViewPrior.load(config.bundle, config.device)
+    return MultiViewPrior.load(config.bundle, config.device) if takes_multiview(config) else None
 
 
 def _familiarity(prior: MultiViewPrior, embedding: Tensor, reference: Reference) -> list[str]:

@@ -63,13 +63,12 @@ def predict(bundle: Bundle, config: GenerateConfig) -> Memory:
 
 def _asked(bundle: Bundle, config: GenerateConfig) -> list[tuple[Bundle, str]]:
     """The UNets that the method asks at every step: their bundles and parts."""
-    weights = config.guided.weights
     if config.method == "isotropic3d":
         return [(bundle, "multiview")]
     asked = []
-    if weights is None or weights[0] > 0:
+    if config.guided.takes_3d:
         asked.append((bundle, "zero123" if bundle.has("zero123") else "multiview"))
-    if weights is None or weights[1] > 0:
+    if config.guided.takes_2d:
         of = bundle if bundle.has("text2d", "depth") else find_bundle("sd-text")
         asked.append((of, "text2d" if of.has("text2d") else "depth"))
     return asked

@@ -75,7 +75,7 @@ CATALOGUE: dict[str, Entry] = {
                     "timm/vit_base_patch16_clip_224.openai", ("open_clip_config.json", "open_clip_model.safetensors")
                 ),
             ),
-            "MIT", 0.6, part="clip",
+            "see the card of timm/vit_base_patch16_clip_224.openai (OpenAI's CLIP)", 0.6, part="clip",
         ),
         Entry(
             "taesd", "a small autoencoder for Stable Diffusion's latents, for the low-resolution part of SDS",

@@ -144,7 +144,8 @@ def _gltf_parts(path: Path) -> list[Part]:
         if image is not None and uvs is not None:
             pixels = _pixels(image)
             if not np.allclose(factor, WHITE):
-                pixels = to_bytes(to_srgb(to_linear(pixels / 255) * factor))
+                table = to_bytes(to_srgb(to_linear(np.arange(256)[:, None] / 255) * factor))  # [256, 3]
+                pixels = table[pixels, np.arange(3)]
             found.append(Part(mesh, _transformed(uvs, material), pixels, None, both))
             continue
         if own is not None or not np.allclose(factor, WHITE):

@@ -52,7 +52,7 @@ def write_glb(mesh: Mesh, stem: str) -> dict[str, bytes]:
     indices = add(mesh.faces.reshape(-1).astype("<u4"), "SCALAR", UINT)
     if mesh.texture is not None and mesh.uvs is not None:
         views.append(png(mesh.texture))
-        wrap = CLAMPED if mesh.uvs.min() > -1e-3 and mesh.uvs.max() < 1.001 else REPEATED
+        wrap = REPEATED if repeats(mesh.uvs) else CLAMPED
         document["images"] = [{"bufferView": len(views) - 1, "mimeType": "image/png", "name": name}]
         document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": wrap, "wrapT": wrap}]
         document["textures"] = [{"source": 0, "sampler": 0}]
@@ -78,6 +78,11 @@ def write_glb(mesh: Mesh, stem: str) -> dict[str, bytes]:
     header = struct.pack("<III", GLB_MAGIC, 2, 12 + 8 + len(text) + 8 + len(binary))
     chunks = struct.pack("<II", len(text), JSON_CHUNK) + text + struct.pack("<II", len(binary), BIN_CHUNK) + binary
     return {".glb": header + chunks}
+
+
+def repeats(uvs: np.ndarray) -> bool:
+    """Whether uvs [n, 2] leave the texture, which then repeats."""
+    return bool(uvs.min() < -1e-3 or uvs.max() > 1.001)
 
 
 def read_own_glb(data: bytes) -> Mesh | None:

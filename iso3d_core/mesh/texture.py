@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..types import InputError, Mesh
+from .glb import repeats
 
 CHUNK_POINTS = 2**18
 # A texel this near to a triangle's edge (in texels) belongs to it, so that bilinear lookups at seams stay exact.
@@ -64,7 +65,7 @@ def check_layout(mesh: Mesh) -> None:
     """Raise InputError where the mesh's UVs cannot hold a texture: outside of it, over each other, or without area."""
     assert mesh.uvs is not None
     remedy = "unwrap it first, or set unwrap"
-    if mesh.uvs.min() < -1e-3 or mesh.uvs.max() > 1.001:
+    if repeats(mesh.uvs):
         raise InputError(f"the mesh's UVs lie outside the texture, which would repeat; {remedy}")
     corners, points = mesh.uvs[mesh.faces].astype(np.float64), mesh.vertices[mesh.faces].astype(np.float64)
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]

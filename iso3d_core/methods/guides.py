@@ -50,10 +50,8 @@ def optimise(
     """
     embedding = None if multiview is None else multiview.embed(reference)
     view, elevation = reference_camera(config, multiview, embedding, reference)
-    weights = config.guided.weights
-    with_3d, with_2d = weights is None or weights[0] > 0, weights is None or weights[1] > 0
-    words, similarity = describe(config, reference) if with_2d else (None, None)
-    first = guide_3d(config, multiview, embedding, reference, elevation) if with_3d else None
+    words, similarity = describe(config, reference) if config.guided.takes_2d else (None, None)
+    first = guide_3d(config, multiview, embedding, reference, elevation) if config.guided.takes_3d else None
     second = guide_2d(config, words) if words is not None else None
     scene = copy.deepcopy(start) if start is not None else warm(first, view, config, on_progress, checkpoints, given)
     done = consistent123.optimise(first, second, view, similarity, config, on_progress, checkpoints, scene)

@@ -178,22 +178,16 @@ def train(
 
 def save_tensors(value: Any, path: Path) -> None:
     """Write tensors, whole or not at all, so that a machine without this one's devices can read them."""
+    from accelerate.utils import send_to_device
+
     part = path.with_name(path.name + ".part")
-    torch.save(_on_cpu(value), part)
+    torch.save(send_to_device(value, "cpu"), part)
     os.replace(part, path)
 
 
 def load_tensors(path: Path) -> Any:
     """What `save_tensors` wrote."""
     return torch.load(path, weights_only=True, map_location="cpu")
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.cpu()
-    if isinstance(value, dict):
-        return {name: _on_cpu(each) for name, each in value.items()}
-    return [_on_cpu(each) for each in value] if isinstance(value, list) else value
 
 
 def fast_autocast(device: torch.device) -> torch.autocast:
