@@ -67,7 +67,18 @@ class Server:
             text = answer.read()
             return json.loads(text) if text else None
 
-    def start(self, seconds=180):
+    def __enter__(self):
+        try:
+            self.await_answer()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def await_answer(self, seconds=180):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process.poll() is None, self.text()
@@ -79,7 +90,11 @@ class Server:
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(20)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self.log.close()
 
     def text(self):

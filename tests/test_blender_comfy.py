@@ -254,10 +254,8 @@ def test_silence_is_no_message_and_no_websocket_is_an_error(played):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("comfyui"))
-    server.start()
-    yield server.address
-    server.stop()
+    with Server(tmp_path_factory.mktemp("comfyui")) as server:
+        yield server.address
 
 
 @pytest.mark.comfyui

@@ -2,7 +2,6 @@
 
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -159,6 +158,7 @@ def test_a_preview_that_fails_does_not_end_the_work(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, capsys):
+    resource = pytest.importorskip("resource", reason="no limit of a file's size on this system")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # every larger file fails to be written
     try:

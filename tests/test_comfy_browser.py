@@ -50,10 +50,8 @@ iso3d.watch();
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("browser"), "iso3d")
-    server.start()
-    yield server
-    server.stop()
+    with Server(tmp_path_factory.mktemp("browser"), "iso3d") as server:
+        yield server
 
 
 @pytest.fixture

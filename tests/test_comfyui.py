@@ -27,10 +27,8 @@ NODES = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("comfyui"))
-    server.start()
-    yield server
-    server.stop()
+    with Server(tmp_path_factory.mktemp("comfyui")) as server:
+        yield server
 
 
 def graph(seed=0, steps=0, preset="fast"):
@@ -310,9 +308,7 @@ def test_bad_graphs_name_the_input_and_write_nothing(server):
 
 
 def test_a_python_without_the_requirements_is_told_the_command(tmp_path):
-    server = Server(tmp_path, without="open_clip")
-    try:
-        server.start()
+    with Server(tmp_path, without="open_clip") as server:
         message = server.error({
             "bundle": node("Iso3DLoadBundle", bundle="tiny"),
             "image": node("LoadImage", image="rocket.png"),
@@ -324,7 +320,5 @@ def test_a_python_without_the_requirements_is_told_the_command(tmp_path):
             ),
             "save": node("SaveImage", images=["sheet", 0], filename_prefix="views"),
         })  # fmt: skip
-    finally:
-        server.stop()
     assert "ComfyUI's Python lacks open_clip" in message
     assert re.search(r'-m pip install -r ".+requirements.txt"', message)

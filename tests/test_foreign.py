@@ -228,6 +228,22 @@ def test_a_mesh_in_any_unit_can_be_unwrapped(radius):
     np.testing.assert_allclose(vertices[faces], (ball.vertices + 3 * radius)[ball.faces], rtol=1e-6)
 
 
+@pytest.mark.parametrize("shape", ["ball", "ball and box", "half a ball"])
+def test_a_finely_divided_ball_is_not_one_plane(shape):
+    ball = trimesh.creation.icosphere(subdivisions=6)  # xatlas alone ends the process with it
+    if shape == "ball and box":
+        ball = trimesh.util.concatenate([ball, trimesh.creation.box().apply_translation([3, 0, 0])])
+    if shape == "half a ball":
+        ball.update_faces(ball.triangles_center[:, 2] > 0)
+    vertices, faces, normals, uvs = unwrap(ball.vertices, ball.faces, ball.vertex_normals, 512)
+    check_layout(Mesh(vertices, faces, normals, uvs=uvs))
+    np.testing.assert_allclose(vertices[faces], ball.vertices[ball.faces], atol=1e-6)
+    corners = uvs[faces]
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / ball.area_faces
+    assert area.max() < 2.5 * area.min()  # no face is far smaller than it should be
+
+
 def test_layouts_that_cannot_hold_a_texture_are_refused():
     box = trimesh.creation.box()
     corners = box.vertices[box.faces].reshape(-1, 3).astype(np.float32)

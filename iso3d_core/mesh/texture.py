@@ -16,6 +16,10 @@ CHUNK_POINTS = 2**18
 MARGIN = 1.0
 UNWRAPPED_SIZE = 100.0  # half the extent of what xatlas is given
 CHECKED_TEXELS = 512  # a side, for the check of a layout
+# xatlas takes faces that meet at a cosine above about PLANE for one plane, and those that meet these, and so on: a fine
+# ball is one "plane" to it, without a border, and it crashes. One with a face beyond the cosine CURVED of its
+# mean normal is cut.
+PLANE, CURVED = 1 - 1.2e-4, 0.5
 # Of the layout lying over itself, and of the surface without a place in it, as much as a texture bears.
 OVERLAP, UNPLACED = 0.1, 0.02
 
@@ -37,11 +41,13 @@ def unwrap(
     center = vertices.mean(axis=0, dtype=np.float64)
     placed = (vertices - center) * (UNWRAPPED_SIZE / max(float(np.abs(vertices - center).max()), 1e-30))
     atlas = xatlas.Atlas()
-    atlas.add_mesh(
-        np.ascontiguousarray(placed, np.float32),
-        np.ascontiguousarray(faces, np.uint32),
-        np.ascontiguousarray(normals, np.float32),
-    )
+    pieces = _pieces(placed, faces)
+    for rows in pieces:
+        atlas.add_mesh(
+            np.ascontiguousarray(placed, np.float32),
+            np.ascontiguousarray(faces[rows], np.uint32),
+            np.ascontiguousarray(normals, np.float32),
+        )
     charts = xatlas.ChartOptions()
     charts.max_iterations = 1
     packing = xatlas.PackOptions()
@@ -49,16 +55,52 @@ def unwrap(
     packing.padding = padding
     packing.bruteForce = False
     atlas.generate(charts, packing)
-    source, indices, uvs = atlas[0]
-    rows = np.asarray(source, np.int64)
+    laid = [atlas[number] for number in range(len(pieces))]
+    source = np.concatenate([np.asarray(part[0], np.int64) for part in laid])
+    uvs = np.concatenate([np.asarray(part[2], np.float32) for part in laid])
+    indices = np.empty(faces.shape, np.int32)
+    first = 0
+    for rows, (own, corners, _) in zip(pieces, laid, strict=True):
+        indices[rows] = corners + first
+        first += len(own)
     if not np.isfinite(uvs).all():
         raise InputError("the mesh has triangles that cannot be unwrapped; remove the ones without area first")
     return (
-        np.asarray(vertices, np.float32)[rows],
-        np.asarray(indices).astype(np.int32),
-        np.asarray(normals, np.float32)[rows],
-        np.clip(np.asarray(uvs, np.float32), 0, 1),
+        np.asarray(vertices, np.float32)[source],
+        indices,
+        np.asarray(normals, np.float32)[source],
+        np.clip(uvs, 0, 1),
     )
+
+
+def _pieces(vertices: np.ndarray, faces: np.ndarray) -> list[np.ndarray]:
+    """Rows of the faces to hand to xatlas apart from each other: all together, but for what it would take for one plane
+    and is none, which is cut by the six directions it faces, the face most in that direction first (xatlas projects
+    a plane along the normal of its first face)."""
+    import trimesh
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    joined = np.unique(vertices, axis=0, return_inverse=True)[1].reshape(-1)[faces]
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    normals = np.cross(b - a, c - a)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    left, right = trimesh.graph.face_adjacency(joined).T
+    flat = np.einsum("ij,ij->i", normals[left], normals[right]) >= PLANE
+    edges = coo_matrix((np.ones(flat.sum()), (left[flat], right[flat])), shape=(len(faces), len(faces)))
+    count, plane = connected_components(edges, directed=False)
+    mean = np.zeros((count, 3))
+    np.add.at(mean, plane, normals)
+    mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-30)
+    curved = np.zeros(count, bool)
+    curved[plane[np.einsum("ij,ij->i", normals, mean[plane]) < CURVED]] = True
+    curved &= np.bincount(plane, minlength=count) > 1  # one face is flat, and without area it has no normal
+    cut = curved[plane]
+    facing = normals @ np.concatenate([np.eye(3), -np.eye(3)]).T
+    side = np.where(cut, facing.argmax(axis=1), -1)
+    pieces = [np.flatnonzero(side == number) for number in range(-1, 6)]
+    ordered = [pieces[0], *(rows[np.argsort(-facing[rows, k])] for k, rows in enumerate(pieces[1:]))]
+    return [rows for rows in ordered if len(rows)]
 
 
 def check_layout(mesh: Mesh) -> None:
