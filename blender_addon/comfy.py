@@ -197,7 +197,7 @@ def graph(job: Job, uploaded: str) -> dict[str, Any]:
             "class_type": NODE,
             "inputs": {
                 "image": ["image", 0], "mask": ["image", 1], "bundle": job.bundle, "preset": job.preset,
-                "seed": job.seed, "filename_prefix": prefix, "method": job.method,
+                "seed": job.seed, "filename_prefix": prefix, "method": job.method, "prompt": job.prompt,
             },
         },
     }  # fmt: skip

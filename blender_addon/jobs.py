@@ -29,6 +29,7 @@ class Job:
     image, out : paths of the picture and of the GLB to write
     mesh : path of a GLB to refine, of the object named ``object_name``; without it a mesh is made
     height : in metres; 0 keeps the size of the file
+    prompt : what the picture shows, for methods with a 2D prior; empty: found by itself
     target : where the mesh belongs, as the host understands it
     """
 
@@ -40,6 +41,7 @@ class Job:
     height: float = 1.0
     bundle: str = "tiny"
     method: str = "isotropic3d"
+    prompt: str = ""
     target: Any = None
     mesh: str = ""
     object_name: str = ""

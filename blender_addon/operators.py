@@ -6,7 +6,7 @@ from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from . import session
 from .jobs import PLACED, RUNNING, WAITING
-from .preferences import HEIGHT, METHOD, PRESET, SEED, preferences
+from .preferences import HEIGHT, METHOD, PRESET, PROMPT, PROMPTED, SEED, preferences
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -23,11 +23,12 @@ class GenerateFromImage(bpy.types.Operator):
     seed: IntProperty(**SEED, options={"SKIP_SAVE"})
     height: FloatProperty(**HEIGHT, options={"SKIP_SAVE"})
     method: EnumProperty(**METHOD, options={"SKIP_SAVE"})
+    prompt: StringProperty(**PROMPT, options={"SKIP_SAVE"})
 
     def invoke(self, context, _event):
         """From the interface, what is not given is as in the panel; without a file, ask for one."""
-        for name in ("preset", "seed", "height", "method"):
-            if not self.properties.is_property_set(name):
+        for name in ("preset", "seed", "height", "method", "prompt"):
+            if not self.properties.is_property_set(name) and (name != "prompt" or self.method in PROMPTED):
                 setattr(self, name, getattr(context.scene.iso3d, name))
         if self.properties.is_property_set("filepath"):
             return self.execute(context)
@@ -35,10 +36,12 @@ class GenerateFromImage(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def execute(self, context):
+        if self.prompt and self.method not in PROMPTED:
+            self.report({"WARNING"}, f"Method {self.method} takes no words; the prompt has no effect")
         try:
             job = session.ask(
                 context.scene, self.filepath, self.preset, self.seed, self.height, self.method,
-                preferences(context),
+                self.prompt, preferences(context),
             )  # fmt: skip
         except (ValueError, OSError) as error:
             self.report({"ERROR"}, str(error))

@@ -8,7 +8,7 @@ import bpy.utils.previews
 
 from . import session
 from .jobs import FINISHED, RUNNING, Job
-from .preferences import preferences
+from .preferences import PROMPTED, preferences
 from .text import draw_text
 
 PICTURE_SCALE, PREVIEW_SCALE = 7.0, 5.0
@@ -55,13 +55,15 @@ class ImageTo3D(bpy.types.Panel):
             layout.template_icon(icon_value=icon, scale=PICTURE_SCALE)
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("method", "preset", "seed", "height"):
+        prompt = ["prompt"] if settings.method in PROMPTED else []
+        names = ("method", *prompt, "preset", "seed", "height")
+        for name in names:
             column.prop(settings, name)
         row = layout.row()
         row.scale_y = 1.5
         button = row.operator("iso3d.generate_from_image", icon="MESH_MONKEY")
         button.filepath = settings.image
-        for name in ("method", "preset", "seed", "height"):
+        for name in names:
             setattr(button, name, getattr(settings, name))
         row = layout.row()
         row.operator("iso3d.texture_from_image", icon="TEXTURE").filepath = settings.image

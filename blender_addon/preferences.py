@@ -34,7 +34,11 @@ METHODS = [
     ("magic123", "Magic123", "A 3D and a 2D prior at once, and the image's own view"),
     ("realfusion-sds", "RealFusion (SDS)", "Only a 2D prior, and the image's own view"),
 ]
+PROMPTED = ("consistent123", "hifi123", "magic123", "realfusion-sds")  # these have a 2D prior, which is told in words
 METHOD = {"name": "Method", "description": "How the mesh is made", "items": METHODS, "default": "isotropic3d"}
+PROMPT = {
+    "name": "Prompt", "description": "What the image shows; empty: found by itself", "default": "", "maxlen": 1000,
+}  # fmt: skip
 PRESET = {"name": "Preset", "description": "How much work", "items": PRESETS, "default": "fast"}
 
 
@@ -46,6 +50,7 @@ class Settings(bpy.types.PropertyGroup):
     seed: IntProperty(**SEED)
     height: FloatProperty(**HEIGHT)
     method: EnumProperty(**METHOD)
+    prompt: StringProperty(**PROMPT)
 
 
 class Preferences(bpy.types.AddonPreferences):

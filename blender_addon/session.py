@@ -64,14 +64,16 @@ check: Check | None = None
 note = ""  # of the last mesh that was placed
 
 
-def ask(place: bpy.types.Scene, image: str, preset: str, seed: int, height: float, method: str, preferences) -> Job:
+def ask(
+    place: bpy.types.Scene, image: str, preset: str, seed: int, height: float, method: str, prompt: str, preferences
+) -> Job:  # fmt: skip
     """Queue a job for a scene. Raises ValueError or OSError; the message says what to do."""
     image = os.path.abspath(bpy.path.abspath(image)) if image else ""
     if not os.path.isfile(image):
         raise ValueError(f"There is no image {image!r}; pick one" if image else "Pick an image first")
     job = Job(
         image=image, out="", server=preferences.server(), preset=preset, seed=seed, height=height,
-        bundle=preferences.bundle, method=method, target=open_file.target(place),
+        bundle=preferences.bundle, method=method, prompt=prompt.strip(), target=open_file.target(place),
     )  # fmt: skip
     job.out = str(Path(results_folder()) / f"{job.name}-{job.id}.glb")
     queue.add(job)
@@ -167,7 +169,9 @@ def _place(job: Job, place: bpy.types.Scene) -> None:
         scene.retexture(obj, data)
     else:
         obj = scene.add_object(data, scene.object_name(job.image), place, view_layer, job.height)
-        obj["iso3d_preset"] = job.preset
+        obj["iso3d_preset"], obj["iso3d_method"] = job.preset, job.method
+        if job.prompt:
+            obj["iso3d_prompt"] = job.prompt
     obj["iso3d_source"], obj["iso3d_seed"] = job.image, job.seed
     if window is not None and not bpy.app.background:
         with bpy.context.temp_override(window=window):

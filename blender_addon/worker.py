@@ -123,7 +123,8 @@ class Local:
         if job.mesh:
             self._running().send({**request, "type": "refine", "mesh": job.mesh})
         else:
-            self._running().send({**request, "type": "generate", "preset": job.preset, "method": job.method})
+            wanted = {"preset": job.preset, "method": job.method, "prompt": job.prompt}
+            self._running().send({**request, "type": "generate", **wanted})
 
     def cancel(self, job: Job) -> None:
         """Ask; a worker that does not answer, because it is loading, is killed soon."""

@@ -97,7 +97,7 @@ def everything(module, settings):
     bpy.context.scene.cursor.location = (1.0, 2.0, 3.0)
     generate(filepath=IMAGE, preset="default", seed=5, height=2.5)
     facts["object"] = describe(bpy.context.view_layer.objects.active)
-    generate(filepath=IMAGE, height=0.0)
+    generate(filepath=IMAGE, height=0.0, prompt="a toy")
     facts["second"] = describe(bpy.context.view_layer.objects.active)
     facts["texture"] = texture(module)
     os.environ["TEST_GLB"] = os.environ["COLORED_GLB"]
@@ -217,9 +217,12 @@ def real(module, settings):
     image = cube.data.materials[0].node_tree.nodes.active.image
     plain = [corners(cube.data) == own, len(cube.data.materials), *image.size]
     bpy.data.objects.remove(cube)
+    bpy.ops.iso3d.generate_from_image(filepath=IMAGE, preset="fast", method="magic123", prompt="a red and blue rocket")
+    other = bpy.context.view_layer.objects.active
+    prompted = {**describe(other), "method": other["iso3d_method"], "prompt": other["iso3d_prompt"]}
     return {
-        "plain": plain, "seconds": seconds, "object": facts, "image": textured["image"], "changed": changed,
-        "unchanged": corners(obj.data) == before,
+        "prompted": prompted, "plain": plain, "seconds": seconds, "object": facts, "image": textured["image"],
+        "changed": changed, "unchanged": corners(obj.data) == before,
     }  # fmt: skip
 
 
@@ -247,7 +250,7 @@ def in_mid_job(module, settings):
     """Start the real worker, tell its process, then go on as the caller wishes."""
     settings.worker_python = REAL
     place = session(module)
-    job = place.ask(bpy.context.scene, IMAGE, "quality", 0, 1.0, "isotropic3d", settings)
+    job = place.ask(bpy.context.scene, IMAGE, "quality", 0, 1.0, "isotropic3d", "", settings)
     want = os.environ["WHEN"]
     began = time.monotonic()
     while time.monotonic() - began < 120:

@@ -94,7 +94,7 @@ def run(tmp_path, address, **values):
 
 
 def test_the_image_goes_up_and_the_mesh_comes_down(played, tmp_path):
-    _, wanted = run(tmp_path, played.address, preset="default", seed=7, bundle="big")
+    _, wanted = run(tmp_path, played.address, preset="default", seed=7, bundle="big", prompt="a toy")
     assert wanted.state == jobs.FINISHED
     assert Path(wanted.out).read_bytes() == b"glTF and more"
     assert [path.name for path in tmp_path.iterdir()] == ["rocket.glb"]
@@ -106,7 +106,7 @@ def test_the_image_goes_up_and_the_mesh_comes_down(played, tmp_path):
     inputs = graph["mesh"]["inputs"]
     assert (inputs["preset"], inputs["seed"], inputs["bundle"]) == ("default", 7, "big")
     assert inputs["mask"] == ["image", 1]  # a transparent image's alpha
-    assert inputs["method"] == wanted.method
+    assert (inputs["method"], inputs["prompt"]) == (wanted.method, "a toy")
     assert asked["/view"][0].endswith("?filename=rocket_00001_.glb&subfolder=iso3d&type=output")
 
 

@@ -268,6 +268,8 @@ def test_an_example_through_the_real_worker(host, addon, tmp_path):
     assert found["plain"] == [True, 1, 1024, 1024]  # a cube of Blender's own, with UVs and no material
     assert found["changed"]
     assert found["image"][3:] == [True, True]
+    other = found["prompted"]
+    assert (other["method"], other["prompt"], other["closed"]) == ("magic123", "a red and blue rocket", True)
     made = found["object"]
     assert made["name"] == "rocket"
     assert made["dimensions"][2] == pytest.approx(1, rel=1e-5)

@@ -340,13 +340,14 @@ def test_one_worker_serves_several_jobs(play, tmp_path):
 
 def test_the_worker_gets_what_was_chosen(play, tmp_path):
     queue, wanted = play(f"say('log', line=json.dumps(request)); {RESULT}")
-    wanted.preset, wanted.method, wanted.seed, wanted.bundle = "quality", "magic123", 7, "big"
+    wanted.preset, wanted.method, wanted.prompt, wanted.seed = "quality", "magic123", "a red rocket", 7
+    wanted.bundle = "big"
     run(queue, wanted)
     requests = [json.loads(line) for line in queue.log if line.startswith("{")]
     request = next(found for found in requests if found["type"] == "generate")
     assert request == {
         "type": "generate", "id": wanted.id, "image": wanted.image, "out": wanted.out, "preset": "quality",
-        "method": "magic123", "seed": 7, "bundle": "big",
+        "method": "magic123", "prompt": "a red rocket", "seed": 7, "bundle": "big",
     }  # fmt: skip
 
 
