@@ -123,7 +123,8 @@ def begin(obj: WorldObject, config: GenerateConfig, multiview: MultiViewPrior) -
     reference = reference_of(obj)
     embedding = multiview.embed(reference)
     view, elevation_deg = guides.reference_camera(config, multiview, embedding, reference)
-    return guides.warm(guides.guide_3d(config, multiview, embedding, reference, elevation_deg), view, config)
+    guide = guides.guide_3d(config, multiview, embedding, reference, elevation_deg)
+    return guides.warm(guide, view, config, solid=multiview.guess_solid(embedding))
 
 
 def make(
