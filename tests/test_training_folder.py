@@ -1,6 +1,8 @@
 """A training's folder on disk: what is finished, what was trained on what, what may be replaced."""
 
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,6 +83,18 @@ def test_thumbnails_follow_a_new_rendering(tmp_path):
     later = (tmp_path / "thumbs32.pt").stat().st_mtime + 5
     os.utime(tmp_path / "data" / "captions.json", (later, later))
     assert len(load_thumbs(tmp_path, SimpleNamespace(targets=images[:1]))) == 1
+
+
+def test_of_several_processes_one_writes(tmp_path):
+    data.build(tmp_path / "data", 4, 64)
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*two, "-m", "iso3d_core.train", "vae", "--work", tmp_path, "--steps", "1", "--batch", "4"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("vae: loss") == 1  # what the one that writes says in the end
+    assert len(load_tensors(tmp_path / "latents.pt")["targets"]) == 4
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_bundle_replaces_no_folder_of_another_kind(tmp_path):

@@ -176,6 +176,20 @@ def train(
     return {**means, "hours": hours}
 
 
+def once(make: Callable[[], Any]) -> None:
+    """Let the first of several processes ``make`` files, which the others wait for."""
+    from datetime import timedelta
+
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # It may be a long work; usually waiting ends after minutes.
+    state = PartialState(parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(days=1))
+    if state.is_main_process:
+        make()
+    state.wait_for_everyone()
+
+
 def save_tensors(value: Any, path: Path) -> None:
     """Write tensors, whole or not at all, so that a machine without this one's devices can read them."""
     from accelerate.utils import send_to_device

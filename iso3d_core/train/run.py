@@ -3,7 +3,7 @@
     data -> vae -> clip -> views (stage 1, stage 2) -> depth -> zero123 -> bundle
 
 Every step reads what the earlier ones left in the work folder, so any of them can be repeated alone. For several
-processes or machines: `accelerate launch -m iso3d_core.train views --work DIR`.
+processes or machines with one work folder: `accelerate launch -m iso3d_core.train views --work DIR`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..weights import Bundle, find_bundle, sha256
 from . import clip as clip_part
 from . import depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
-from .loop import TrainConfig, load_tensors, save_tensors
+from .loop import TrainConfig, load_tensors, once, save_tensors
 from .start import embedding_map, for_places, old_embeddings, started_from, take_over, through
 
 VAE = TrainConfig(1200, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
@@ -60,7 +60,7 @@ def run(part: str, options: TrainOptions) -> None:
 def run_data(options: TrainOptions) -> None:
     if options.size != TINY_SIZE:
         raise ValueError(f"--size must be {TINY_SIZE}, which the small networks are made for, got {options.size}")
-    build(options.work / "data", options.objects, options.size)
+    once(lambda: build(options.work / "data", options.objects, options.size))
 
 
 def run_vae(options: TrainOptions) -> None:
@@ -68,10 +68,14 @@ def run_vae(options: TrainOptions) -> None:
     check_inputs(options.work, "vae", "data/captions.json")
     model = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE)
     report = vae.train_vae(views, over(VAE, options), folder, model)
-    latents = {"targets": vae.encode_all(model, views.targets), "references": vae.encode_all(model, views.references)}
-    report["scale"] = 1 / float(latents["targets"][:: max(1, len(views) // 500)].float().std())
-    _finish(folder, model.vae.state_dict(), report, views)
-    save_tensors(latents, options.work / "latents.pt")
+
+    def encode() -> None:
+        latents = {name: vae.encode_all(model, getattr(views, name)) for name in ("targets", "references")}
+        report["scale"] = 1 / float(latents["targets"][:: max(1, len(views) // 500)].float().std())
+        _finish(folder, model.vae.state_dict(), report, views)
+        save_tensors(latents, options.work / "latents.pt")
+
+    once(encode)
 
 
 def run_clip(options: TrainOptions) -> None:
@@ -81,10 +85,14 @@ def run_clip(options: TrainOptions) -> None:
     words, bundle = clip_part.vocabulary(views.captions), start_of(options)
     if bundle:  # the same words in the same order, or its text tower would read others
         words = load_tokenizer(bundle.part("clip")).words
-    (folder / "vocabulary.json").write_text(json.dumps({"context_length": clip_part.CONTEXT, "words": words}) + "\n")
+    text = json.dumps({"context_length": clip_part.CONTEXT, "words": words}) + "\n"
+    once(lambda: (folder / "vocabulary.json").write_text(text))
     tokenizer = load_tokenizer(folder)
-    solids = occupancy.build(options.work / "solids", range(views.first_seed, views.first_seed + len(views)))
-    data = clip_part.ReferenceSet(views, load_thumbs(options.work, views), solids, tokenizer)
+    seeds = range(views.first_seed, views.first_seed + len(views))
+    once(lambda: (occupancy.build(options.work / "solids", seeds), load_thumbs(options.work, views)))
+    data = clip_part.ReferenceSet(
+        views, load_thumbs(options.work, views), occupancy.build(options.work / "solids", seeds), tokenizer
+    )
     model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
     if bundle:
         towers = load_file(bundle.part("clip") / "open_clip_model.safetensors")
@@ -92,8 +100,12 @@ def run_clip(options: TrainOptions) -> None:
         if (bundle.folder / "sketch").is_dir():
             take_over(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
-    save_tensors(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
-    _finish(folder, model.state_dict(), {**report, **started_from(bundle, "clip")}, views)
+
+    def embed() -> None:
+        save_tensors(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
+        _finish(folder, model.state_dict(), {**report, **started_from(bundle, "clip")}, views)
+
+    once(embed)
 
 
 def run_views(options: TrainOptions) -> None:
@@ -116,13 +128,13 @@ def run_views(options: TrainOptions) -> None:
     preset = diffusion.TINY_STAGE2 if second else diffusion.TINY_STAGE1
     report = diffusion.train_views(data, over(preset, options), folder, model)
     before = {} if second else started_from(bundle, "views1", "views2")
-    _finish(folder, unet.state_dict(), {**report, **before}, views)
+    once(lambda: _finish(folder, unet.state_dict(), {**report, **before}, views))
 
 
 def run_depth(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "depth"
     check_inputs(options.work, "depth", *ENCODED)
-    depth.build(options.work / "depth_data", range(len(views)))
+    once(lambda: depth.build(options.work / "depth_data", range(len(views))))
     images, captions = depth.load_depth(options.work / "depth_data")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(options.work / "clip")
@@ -131,10 +143,14 @@ def run_depth(options: TrainOptions) -> None:
     unet = depth.make_unet()
     model = depth.DepthTraining(unet, make_schedule())
     report = depth.train_depth(data, over(depth.TINY_DEPTH, options), folder, model)
-    # The text tower as it was trained with, should CLIP be trained again.
-    save_tensors(text.clip.state_dict(), folder / "text.pt")
-    shutil.copy(options.work / "clip" / "vocabulary.json", folder)
-    _finish(folder, unet.state_dict(), report, views)
+
+    def finish() -> None:
+        # The text tower as it was trained with, should CLIP be trained again.
+        save_tensors(text.clip.state_dict(), folder / "text.pt")
+        shutil.copy(options.work / "clip" / "vocabulary.json", folder)
+        _finish(folder, unet.state_dict(), report, views)
+
+    once(finish)
 
 
 def run_zero123(options: TrainOptions) -> None:
@@ -152,13 +168,13 @@ def run_zero123(options: TrainOptions) -> None:
         take_over(model.projection, through(found, "weight", map_from(bundle, views, embeddings), 1))
     model.unet.sketch.load_state_dict(load_sketch(options.work))
     report = zero123.train_zero123(data, over(zero123.TINY_ZERO123, options), folder, model)
-    _finish(folder, model.state_dict(), {**report, **started_from(bundle, "zero123")}, views)
+    once(lambda: _finish(folder, model.state_dict(), {**report, **started_from(bundle, "zero123")}, views))
 
 
 def run_bundle(options: TrainOptions) -> None:
     from .bundle import write_bundle
 
-    write_bundle(options.work, options.out or options.work / "bundle")
+    once(lambda: write_bundle(options.work, options.out or options.work / "bundle"))
 
 
 def check_inputs(work: Path, part: str, *files: str) -> None:
@@ -173,8 +189,12 @@ def check_inputs(work: Path, part: str, *files: str) -> None:
             raise ValueError(
                 f"{part} was trained on another {changed[0]}; remove {work / part} to train it anew, or put that back"
             )
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(inputs, indent=2))
+
+    def write() -> None:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(inputs, indent=2))
+
+    once(write)
 
 
 def start_of(options: TrainOptions) -> Bundle | None:
