@@ -146,7 +146,7 @@ def speed(prior: DepthPrior, obj) -> None:
         memory = rgnv.remember(prior, reference)
         again = partial(once, memory=memory)
         again()  # fills the memory
-        whole, second = (np.median([timed(work) for _ in range(3)]) for work in (once, again))
+        whole, second = np.median([(timed(once), timed(again)) for _ in range(15)], axis=0)  # in turn: machines drift
         print(f"\n{count} views: {whole:.2f} s; a second batch for the same reference {second:.2f} s", end="")
         print(f" ({whole / second:.2f} x)")
 
