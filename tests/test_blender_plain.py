@@ -16,6 +16,8 @@ import pytest
 import trimesh
 from blender_plain import ROOT, load
 
+from iso3d_core.config import GuidedConfig
+from iso3d_core.presets import GUIDED
 from iso3d_core.types import Mesh
 
 ADDON = ROOT / "blender_addon"
@@ -336,6 +338,15 @@ def test_one_worker_serves_several_jobs(play, tmp_path):
     assert Path(second.out).exists()
     assert "a line" in queue.log
     assert len({line for line in queue.log if line.isdigit()}) == 1
+
+
+def test_a_prompt_is_asked_for_where_a_method_has_a_2d_prior():
+    """The add-on cannot import the core, so it names these methods itself."""
+    tree = ast.parse((ROOT / "blender_addon" / "preferences.py").read_text())
+    named = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
+    with_words = [name for name, own in GUIDED.items() if GuidedConfig(**own).takes_2d]
+    assert sorted(ast.literal_eval(named["PROMPTED"])) == sorted(with_words)
+    assert {name for name, *_ in ast.literal_eval(named["METHODS"])} == {"isotropic3d", *GUIDED}
 
 
 def test_the_worker_gets_what_was_chosen(play, tmp_path):

@@ -78,17 +78,13 @@ def _pieces(vertices: np.ndarray, faces: np.ndarray) -> list[np.ndarray]:
     and is none, which is cut by the six directions it faces, the face most in that direction first (xatlas projects
     a plane along the normal of its first face)."""
     import trimesh
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
 
-    joined = np.unique(vertices, axis=0, return_inverse=True)[1].reshape(-1)[faces]
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    normals = np.cross(b - a, c - a)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
-    left, right = trimesh.graph.face_adjacency(joined).T
-    flat = np.einsum("ij,ij->i", normals[left], normals[right]) >= PLANE
-    edges = coo_matrix((np.ones(flat.sum()), (left[flat], right[flat])), shape=(len(faces), len(faces)))
-    count, plane = connected_components(edges, directed=False)
+    points, joined = np.unique(vertices, axis=0, return_inverse=True)
+    mesh = trimesh.Trimesh(points, joined.reshape(-1)[faces], process=False)
+    normals = mesh.face_normals
+    flat = mesh.face_adjacency_angles <= np.arccos(PLANE)
+    plane = trimesh.graph.connected_component_labels(mesh.face_adjacency[flat], node_count=len(faces))
+    count = int(plane.max()) + 1
     mean = np.zeros((count, 3))
     np.add.at(mean, plane, normals)
     mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-30)

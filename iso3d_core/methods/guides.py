@@ -54,10 +54,7 @@ def optimise(
     first = guide_3d(config, multiview, embedding, reference, elevation) if config.guided.takes_3d else None
     second = guide_2d(config, words) if words is not None else None
     solid = None if multiview is None or embedding is None else multiview.guess_solid(embedding)
-    if start is not None:
-        scene: Scene | None = copy.deepcopy(start)
-    else:
-        scene = warm(first, view, config, on_progress, checkpoints, given, solid)
+    scene = copy.deepcopy(start) if start else warm(first, view, config, on_progress, checkpoints, given, solid)
     done = consistent123.optimise(first, second, view, similarity, config, on_progress, checkpoints, scene)
     mesh = None
     if config.guided.mesh_steps:
