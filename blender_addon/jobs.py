@@ -29,7 +29,7 @@ class Job:
     image, out : paths of the picture and of the GLB to write
     mesh : path of a GLB to refine, of the object named ``object_name``; without it a mesh is made
     height : in metres; 0 keeps the size of the file
-    prompt : what the picture shows, for methods with a 2D prior; empty: found by itself
+    prompt : what the picture shows, for methods with a 2D prior and for refining; empty: found by itself, or none
     target : where the mesh belongs, as the host understands it
     """
 

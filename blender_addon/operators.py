@@ -58,6 +58,7 @@ class TextureFromImage(bpy.types.Operator):
     filepath: StringProperty(name="Image", subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: StringProperty(default=";".join(f"*{s}" for s in IMAGE_SUFFIXES), options={"HIDDEN"})
     seed: IntProperty(**SEED, options={"SKIP_SAVE"})
+    prompt: StringProperty(**{**PROMPT, "description": "What the image shows; may be empty"}, options={"SKIP_SAVE"})
 
     @classmethod
     def poll(cls, context):
@@ -73,7 +74,7 @@ class TextureFromImage(bpy.types.Operator):
     def execute(self, context):
         obj = context.active_object
         try:
-            job = session.ask_texture(obj, context.scene, self.filepath, self.seed, preferences(context))
+            job = session.ask_texture(obj, context.scene, self.filepath, self.seed, self.prompt, preferences(context))
         except (ValueError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -65,8 +65,9 @@ class ImageTo3D(bpy.types.Panel):
         button.filepath = settings.image
         for name in names:
             setattr(button, name, getattr(settings, name))
-        row = layout.row()
-        row.operator("iso3d.texture_from_image", icon="TEXTURE").filepath = settings.image
+        button = layout.row().operator("iso3d.texture_from_image", icon="TEXTURE")
+        button.filepath, button.seed = settings.image, settings.seed
+        button.prompt = settings.prompt if prompt else ""
         for job in session.queue.jobs:
             draw_job(layout.box(), job, context)
         if session.queue.error:

@@ -81,7 +81,9 @@ def ask(
     return job
 
 
-def ask_texture(obj: bpy.types.Object, place: bpy.types.Scene, image: str, seed: int, preferences) -> Job:
+def ask_texture(
+    obj: bpy.types.Object, place: bpy.types.Scene, image: str, seed: int, prompt: str, preferences
+) -> Job:  # fmt: skip
     """Queue a job that gives a mesh object the texture of an image. Raises ValueError or OSError as `ask`."""
     image = os.path.abspath(bpy.path.abspath(image)) if image else ""
     if not os.path.isfile(image):
@@ -90,7 +92,7 @@ def ask_texture(obj: bpy.types.Object, place: bpy.types.Scene, image: str, seed:
         raise ValueError(f"{obj.name} has no faces; pick another object")
     job = Job(
         image=image, out="", server=preferences.server(), seed=seed, bundle=preferences.bundle,
-        target=open_file.target(place), object_name=obj.name,
+        prompt=prompt.strip(), target=open_file.target(place), object_name=obj.name,
     )  # fmt: skip
     if preferences.server()[0] == "COMFYUI":
         raise ValueError(MESHES_ONLY)
@@ -170,8 +172,8 @@ def _place(job: Job, place: bpy.types.Scene) -> None:
     else:
         obj = scene.add_object(data, scene.object_name(job.image), place, view_layer, job.height)
         obj["iso3d_preset"], obj["iso3d_method"] = job.preset, job.method
-        if job.prompt:
-            obj["iso3d_prompt"] = job.prompt
+    if job.prompt:
+        obj["iso3d_prompt"] = job.prompt
     obj["iso3d_source"], obj["iso3d_seed"] = job.image, job.seed
     if window is not None and not bpy.app.background:
         with bpy.context.temp_override(window=window):

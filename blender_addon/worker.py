@@ -119,12 +119,14 @@ class Local:
 
     def start(self, job: Job) -> None:
         self._job, self._kill_at = job, None
-        request = {"id": job.id, "image": job.image, "out": job.out, "seed": job.seed, "bundle": job.bundle}
+        request = {
+            "id": job.id, "image": job.image, "out": job.out, "seed": job.seed, "bundle": job.bundle,
+            "prompt": job.prompt,
+        }  # fmt: skip
         if job.mesh:
             self._running().send({**request, "type": "refine", "mesh": job.mesh})
         else:
-            wanted = {"preset": job.preset, "method": job.method, "prompt": job.prompt}
-            self._running().send({**request, "type": "generate", **wanted})
+            self._running().send({**request, "type": "generate", "preset": job.preset, "method": job.method})
 
     def cancel(self, job: Job) -> None:
         """Ask; a worker that does not answer, because it is loading, is killed soon."""

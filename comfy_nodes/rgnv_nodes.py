@@ -8,6 +8,17 @@ from .compat import file_outputs, files, host_mesh, io, schema
 from .embed_nodes import CATEGORY
 
 
+def words() -> list[Any]:
+    """Inputs for what the reference shows, and how strongly to follow that."""
+    return [
+        io.String.Input("prompt", default="", optional=True, tooltip="What the reference shows; may be empty"),
+        io.Float.Input(
+            "guidance", default=0.0, min=0.0, max=100.0, step=0.5, optional=True,
+            tooltip="Classifier-free guidance where there is a prompt; 0 takes the bundle's own",
+        ),
+    ]  # fmt: skip
+
+
 class RgnvEnhance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -41,6 +52,7 @@ class RgnvEnhance(io.ComfyNode):
                     "bundle", options=bundle_names("depth"), default="tiny",
                     tooltip="With a depth-conditioned prior: tiny, or sd-depth",
                 ),
+                *words(),
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The views with the reference's texture")],
         )  # fmt: skip
@@ -48,7 +60,7 @@ class RgnvEnhance(io.ComfyNode):
     @classmethod
     def execute(
         cls, reference: Any, coarse: Any, strength: float, steps: int, bundle: str, mask: Any = None,
-        mask_shows: str = "", coarse_masks: Any = None, depth: Any = None,
+        mask_shows: str = "", coarse_masks: Any = None, depth: Any = None, prompt: str = "", guidance: float = 0.0,
     ) -> Any:  # fmt: skip
         from ..iso3d_core import rgnv
         from ..iso3d_core.pipeline import reference_size
@@ -63,7 +75,8 @@ class RgnvEnhance(io.ComfyNode):
         near = None if depth is None else from_image(check_image(depth, "depth")).mean(dim=1, keepdim=True)
         prior = ready(load_depth_bundle(bundle))
         out = rgnv.enhance(
-            prior, subject, views, masks, near, strength, steps or None, on_progress=reporter(("enhance",))
+            prior, subject, views, masks, near, strength, steps or None, prompt.strip(), guidance or None, None,
+            reporter(("enhance",)),
         )  # fmt: skip
         return io.NodeOutput(to_image(out))
 
@@ -107,6 +120,7 @@ class RefineMesh(io.ComfyNode):
                     "unwrap", default=False, optional=True,
                     tooltip="Make new UVs, where the mesh's own repeat or overlap",
                 ),
+                *words(),
             ],
             outputs=[
                 io.Mesh.Output(display_name="mesh", tooltip="For every node that takes a mesh"),
@@ -118,7 +132,8 @@ class RefineMesh(io.ComfyNode):
     @classmethod
     def execute(
         cls, mesh: Any, reference: Any, steps: int, strength: float, texture_size: int, seed: int, bundle: str,
-        filename_prefix: str, mask: Any = None, mask_shows: str = "", unwrap: bool = False,
+        filename_prefix: str, mask: Any = None, mask_shows: str = "", unwrap: bool = False, prompt: str = "",
+        guidance: float = 0.0,
     ) -> Any:  # fmt: skip
         import torch
 
@@ -131,7 +146,10 @@ class RefineMesh(io.ComfyNode):
         path, entry = output_path(filename_prefix, ".glb")
         size = reference_size(find_bundle(bundle))
         subject = one_reference(reference, mask, mask_shows or BACKGROUND, "reference", size)
-        config = RefineConfig(steps=steps, strength=strength, texture=texture_size, seed=seed, unwrap=unwrap)
+        config = RefineConfig(
+            steps=steps, strength=strength, prompt=prompt.strip(), guidance_scale=guidance or None,
+            texture=texture_size, seed=seed, unwrap=unwrap,
+        )  # fmt: skip
         prior = ready(load_depth_bundle(bundle))
         with torch.inference_mode(False), torch.enable_grad():
             refined = refine(one_mesh(mesh), subject, prior, config, reporter(("refine",)))

@@ -183,8 +183,8 @@ def run_refine(c: Refine) -> int:
     (target,) = files.output_paths([c.mesh], c.out)
     files.spare_inputs([c.mesh, c.reference], [target])
     config = RefineConfig(
-        steps=c.steps, strength=c.strength, reference_elevation_deg=c.elevation, texture=c.texture, unwrap=c.unwrap,
-        seed=c.seed,
+        steps=c.steps, strength=c.strength, prompt=c.prompt, guidance_scale=c.guidance,
+        reference_elevation_deg=c.elevation, texture=c.texture, unwrap=c.unwrap, seed=c.seed,
     )  # fmt: skip
     reference = load_reference(c.reference, reference_size(find_bundle(c.bundle)), matting=c.matting)
     mesh = load_mesh(c.mesh)

@@ -106,6 +106,10 @@ class Refine:
     steps: int = 60
     strength: float | None = None
     """0 to 1: more is nearer to the reference's texture; the bundle's own by default."""
+    prompt: str = ""
+    """What the reference shows; the prior then follows these words too."""
+    guidance: float | None = None
+    """Classifier-free guidance scale where there is a prompt; the bundle's own by default."""
     elevation: float | None = None
     """Degrees of the reference above the horizon; without it the outline decides."""
     texture: int = 1024

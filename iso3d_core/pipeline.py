@@ -111,9 +111,8 @@ def carry_texture(
     from .priors.depth import DepthPrior
 
     depth = DepthPrior.load(refining_bundle(config), config.device)
-    return refine(
-        mesh, reference, depth, RefineConfig(steps=config.refine_steps, seed=config.seed), on_progress, checkpoints
-    )
+    own = RefineConfig(steps=config.refine_steps, prompt=config.prompt or "", seed=config.seed)
+    return refine(mesh, reference, depth, own, on_progress, checkpoints)
 
 
 def refining_bundle(config: GenerateConfig) -> Bundle:

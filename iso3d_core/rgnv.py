@@ -210,7 +210,7 @@ def enhance(
     elif len(memory.states) <= until:
         raise InputError(f"this memory goes back {len(memory.states) - 1} steps, this strength needs {until}")
     prompts = ("", prompt) if prompt else ("",)
-    scale = prior.info.get("guidance_scale", 7.5) if guidance_scale is None else guidance_scale
+    scale = guidance(prior, guidance_scale)
     plain = prior.condition(depth)
     z = prior.encode(on_background(prior, rgb, mask).to(prior.device)).detach()
     z = invert_latents(prior, z, plain, steps, until, report_from(before))[-1]
@@ -231,6 +231,11 @@ def schedule(prior: DepthPrior, steps: int | None, strength: float | None) -> tu
     if not 0 <= strength <= 1:
         raise InputError(f"strength must be 0 to 1, got {strength}")
     return steps, round(strength * steps)
+
+
+def guidance(prior: DepthPrior, scale: float | None) -> float:
+    """The classifier-free guidance scale where there is a prompt; None takes the bundle's own."""
+    return prior.info.get("guidance_scale", 7.5) if scale is None else scale
 
 
 def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -289,7 +289,7 @@ for line in sys.stdin:
     request = json.loads(line)
     if request["type"] == "hello":
         say("hello", protocol={protocol}, version="0", python="3", torch="2", device="CPU", bundles=["tiny"])
-    elif request["type"] == "generate":
+    elif request["type"] in ("generate", "refine"):
         say("started", id=request["id"])
         generate(request)
     elif request["type"] == "cancel":
@@ -359,6 +359,17 @@ def test_the_worker_gets_what_was_chosen(play, tmp_path):
     assert request == {
         "type": "generate", "id": wanted.id, "image": wanted.image, "out": wanted.out, "preset": "quality",
         "method": "magic123", "prompt": "a red rocket", "seed": 7, "bundle": "big",
+    }  # fmt: skip
+
+
+def test_the_worker_gets_the_mesh_that_is_to_have_a_texture(play, tmp_path):
+    queue, wanted = play(f"say('log', line=json.dumps(request)); {RESULT}")
+    wanted.mesh, wanted.object_name, wanted.prompt, wanted.seed = str(tmp_path / "m.glb"), "Cube", "a red rocket", 7
+    run(queue, wanted)
+    requests = [json.loads(line) for line in queue.log if line.startswith("{")]
+    assert next(found for found in requests if found["type"] == "refine") == {
+        "type": "refine", "id": wanted.id, "image": wanted.image, "out": wanted.out, "mesh": wanted.mesh,
+        "prompt": "a red rocket", "seed": 7, "bundle": "tiny",
     }  # fmt: skip
 
 

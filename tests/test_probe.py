@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from iso3d_core.priors.words import DIRECTIONS
+from iso3d_core.train import probe
 from iso3d_core.train.data import draw_poses
 from iso3d_core.train.probe import fit_probe, labels_of
 from iso3d_core.train.world import make_object
@@ -24,8 +25,8 @@ def examples():
 
 def test_the_logits_are_those_of_the_gaussians(examples):
     x, kind, facing, means, covariance = examples
-    probe = fit_probe(x, kind, facing, KINDS)
-    logits = (x @ probe["basis"].T @ probe["weight"].flatten(0, 1).T + probe["bias"].flatten()).log_softmax(dim=1)
+    fitted = fit_probe(x, kind, facing, KINDS)
+    logits = (x @ fitted["basis"].T @ fitted["weight"].flatten(0, 1).T + fitted["bias"].flatten()).log_softmax(dim=1)
     off = x[:, None] - means
     distance = torch.einsum("nki,ij,nkj->nk", off, torch.linalg.inv(covariance), off)
     wanted = (-distance / 2).log_softmax(dim=1)
@@ -33,11 +34,23 @@ def test_the_logits_are_those_of_the_gaussians(examples):
     assert (logits.exp() - wanted.exp()).abs().mean() < 0.005
 
 
+def test_where_the_embeddings_lie_does_not_matter_to_a_probe_of_few_combinations(examples, monkeypatch):
+    monkeypatch.setattr(probe, "RANK", 3)
+    x, kind, facing, *_ = examples
+
+    def found(shift):
+        fitted = fit_probe(x + shift, kind, facing, KINDS)
+        logits = torch.einsum("kfr,nr->nkf", fitted["weight"], (x + shift) @ fitted["basis"].T) + fitted["bias"]
+        return logits.flatten(1).softmax(dim=1)
+
+    assert (found(torch.full((D,), 3.0)) - found(torch.zeros(D))).abs().max() < 1e-2
+
+
 def test_a_direction_never_seen_is_unlikely_but_no_error(examples):
     x, kind, facing, *_ = examples
     seen = (kind != 1) | (facing != 2)
-    probe = fit_probe(x[seen], kind[seen], facing[seen], KINDS)
-    logits = torch.einsum("kfr,nr->nkf", probe["weight"], x @ probe["basis"].T) + probe["bias"]
+    fitted = fit_probe(x[seen], kind[seen], facing[seen], KINDS)
+    logits = torch.einsum("kfr,nr->nkf", fitted["weight"], x @ fitted["basis"].T) + fitted["bias"]
     assert logits.isfinite().all()
     found = logits.flatten(1).argmax(dim=1)
     assert (found[~seen] != len(DIRECTIONS) + 2).float().mean() > 0.5

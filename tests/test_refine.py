@@ -184,7 +184,7 @@ def test_rgsd_pulls_renders_to_what_rgnv_makes_of_them(monkeypatch):
     monkeypatch.setattr(rgnv, "remember", lambda *_, **__: None)
     monkeypatch.setattr(rgnv, "invert_latents", lambda _p, z, *_, **__: torch.stack([z, z]))
 
-    def denoise(_prior, z, _condition, _steps, since, memory=None, on_step=None, to=0):
+    def denoise(_prior, z, _condition, _steps, since, _scale, memory=None, on_step=None, to=0):
         asked.append((since, to))
         full = torch.full_like(z, x0)
         return levels[to].sqrt() * full + (1 - levels[to]).sqrt() * noise, torch.full_like(z, noise)
@@ -216,6 +216,19 @@ def test_sds_is_the_other_target():
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.parametrize("target", ["rgsd", "sds"])
+def test_words_are_followed_as_far_as_the_guidance_says(target):
+    mesh, prior, prompted = textured(), make_prior(), replace(SMALL, target=target, prompt="red duck")
+    plain, none, some = (
+        refine(mesh, reference(), prior, config).texture.astype(int)
+        for config in (
+            replace(SMALL, target=target), replace(prompted, guidance_scale=0.0), replace(prompted, guidance_scale=4.0)
+        )
+    )  # fmt: skip
+    assert np.abs(none - plain).max() <= 1
+    assert np.abs(some - plain).max() > 4
+
+
 def test_it_can_be_stopped_at_any_step():
     seen = []
 
@@ -238,7 +251,7 @@ def test_the_command_refines_a_mesh_from_elsewhere(tmp_path, capsys):
     Image.fromarray(pixels).save(tmp_path / "ref.png")
     out = tmp_path / "out.glb"
     given = ["refine", str(tmp_path / "box.glb"), "--reference", str(tmp_path / "ref.png")]
-    assert main([*given, "-o", str(out), "--steps", "2", "--texture", "64"]) == 0
+    assert main([*given, "-o", str(out), "--steps", "2", "--texture", "64", "--prompt", "a red box"]) == 0
     scene = trimesh.load(out)
     assert sorted(np.round(scene.extents, 3)) == [1, 1, 2]
     assert main([*given, "-o", str(tmp_path / "out.txt")]) == 2

@@ -117,6 +117,22 @@ def test_a_request_says_how_the_mesh_is_made(monkeypatch, tmp_path):
     assert [event["warnings"] for event in results] == [["unlike anything known"]] * 3, events
 
 
+def test_a_refinement_gets_what_was_asked_for(monkeypatch, tmp_path):
+    trimesh.creation.icosphere(subdivisions=2).export(tmp_path / "ball.glb")
+    configs, said = [], io.StringIO()
+
+    def refine(mesh, reference, prior, config, report):
+        configs.append(config)
+        return SimpleNamespace(save=lambda out: out)
+
+    monkeypatch.setattr("iso3d_core.methods.refine.refine", refine)
+    request = {"type": "refine", "mesh": str(tmp_path / "ball.glb"), "image": str(ROCKET), "out": "o.glb"}
+    for more in ({"steps": 5, "seed": 3, "prompt": "a red rocket"}, {"prompt": None}):
+        Worker(said).answer({**request, "id": "a", **more})
+    found = [(config.steps, config.seed, config.prompt) for config in configs]
+    assert found == [(5, 3, "a red rocket"), (60, 0, "")], said.getvalue()
+
+
 def test_a_mesh_is_refined(client, tmp_path):
     mesh = tmp_path / "ball.glb"
     trimesh.creation.icosphere(subdivisions=2).export(mesh)

@@ -35,7 +35,7 @@ from ..losses import distill, sds_target
 from ..mesh.placing import fit_into_ball
 from ..mesh.texture import bake, check_layout, unwrap
 from ..overlay import laid_over
-from ..priors.depth import DepthPrior, nearness
+from ..priors.depth import DepthCondition, DepthPrior, nearness
 from ..render.surface import Seen, Surface
 from ..render.volume import Shading
 from ..types import InputError, Mesh, OnProgress, Progress, Reference
@@ -50,6 +50,8 @@ class RefineConfig:
     target : "rgsd", or "sds" for plain score distillation of the same prior
     ddim_steps, strength : of inversion, and what fraction of it (t_s); None takes the bundle's own, as RGNV does
     views : random ones a step, evenly around; elevation_deg : their range; fixed : azimuths of the fixed views
+    prompt : a description, which the prior then follows with classifier-free guidance
+    guidance_scale : of that; None takes the bundle's own
     lambda_reference : of the squared error of the reference's own view
     reference_elevation_deg : of the reference above the horizon; None takes where the outline fits best
     texture : pixels a side; a larger texture that the mesh has keeps its size
@@ -64,6 +66,8 @@ class RefineConfig:
     views: int = 4
     elevation_deg: tuple[float, float] = (-5.0, 35.0)
     fixed: tuple[float, ...] = (120.0, 240.0)
+    prompt: str = ""
+    guidance_scale: float | None = None
     lambda_reference: float = 2000.0
     reference_elevation_deg: float | None = None
     learning_rate_grid: float = 0.01
@@ -164,7 +168,9 @@ def refine_objective(
     hear = lambda _step, _steps: listen(at)  # noqa: E731
     size = prior.info["image_size"]
     steps, until = rgnv.schedule(prior, config.ddim_steps, config.strength)
-    memory = rgnv.remember(prior, reference, None, config.ddim_steps, config.strength, on_step=hear)
+    prompts = ("", config.prompt) if config.prompt else ("",)
+    texts, scale = prior.text(list(prompts)), rgnv.guidance(prior, config.guidance_scale)
+    memory = rgnv.remember(prior, reference, None, config.ddim_steps, config.strength, config.prompt, hear)
     levels = rgnv.noise_levels(prior, steps)
     own, own_light, own_view, solid = reference_view(prior, surface, reference, config.reference_elevation_deg)
 
@@ -172,9 +178,10 @@ def refine_objective(
         return seen.image(field(seen.points.to(prior.device)).cpu(), shading).to(prior.device)
 
     def rgnv_of(z: Tensor, seen: Seen, to: int) -> tuple[Tensor, Tensor]:
-        condition = prior.condition(nearness(seen.depth, seen.mask))
-        noisy = rgnv.invert_latents(prior, z.detach(), condition, steps, until, hear)[-1]
-        return rgnv.denoise(prior, noisy, condition, steps, until, memory=memory, on_step=hear, to=to)
+        told = DepthCondition(prior.depth_map(nearness(seen.depth, seen.mask)), texts)
+        plain = replace(told, text=texts[:1])
+        noisy = rgnv.invert_latents(prior, z.detach(), plain, steps, until, hear)[-1]
+        return rgnv.denoise(prior, noisy, told, steps, until, scale, memory, hear, to)
 
     fixed_cameras = look(prior, torch.tensor(config.fixed), 15.0)
     fixed, fixed_light = surface.see(fixed_cameras, size), bundle_light(prior, fixed_cameras)
@@ -197,7 +204,8 @@ def refine_objective(
                 target, noise = rgnv_of(z, seen, level)
                 loss = distill(levels[level].sqrt() * z + (1 - levels[level]).sqrt() * noise, target)
             else:
-                loss = distill(z, plain_target(prior, z.detach(), seen, 0.02 + 0.96 * draw[2], generator))
+                told = DepthCondition(prior.depth_map(nearness(seen.depth, seen.mask)), texts)
+                loss = distill(z, plain_target(prior, z.detach(), told, scale, 0.02 + 0.96 * draw[2], generator))
         picture = F.mse_loss(shown(own, own_light) * solid, own_view * solid)
         total = loss + config.lambda_reference * picture
         return total, {"distill": float(loss.detach()), "reference": float(picture.detach())}
@@ -205,13 +213,14 @@ def refine_objective(
     return objective
 
 
-def plain_target(prior: DepthPrior, z: Tensor, seen: Seen, level: float, generator: torch.Generator) -> Tensor:
+def plain_target(
+    prior: DepthPrior, z: Tensor, condition: DepthCondition, scale: float, level: float, generator: torch.Generator
+) -> Tensor:
     """SDS (DreamFusion, Eq. 3) of the same prior at a noise level in 0..1, with weight 1 - abar."""
     t = round(level * (len(prior.alphas_cumprod) - 1))
     abar = prior.alphas_cumprod[t]
     noise = torch.randn(z.shape, generator=generator).to(z)
-    condition = prior.condition(nearness(seen.depth, seen.mask))
-    predicted = prior.predict_noise(abar.sqrt() * z + (1 - abar).sqrt() * noise, t, condition, 1.0)
+    predicted = prior.predict_noise(abar.sqrt() * z + (1 - abar).sqrt() * noise, t, condition, scale)
     return sds_target(z, noise, predicted, float(1 - abar))
 
 

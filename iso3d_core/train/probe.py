@@ -43,11 +43,14 @@ def fit_probe(directions: Tensor, kind: Tensor, facing: Tensor, kinds: int) -> d
     weight = torch.linalg.solve(_covariance(directions - means[label]), means.T).T
     bias = torch.log(count.clamp(min=1) / len(label)) - (weight * means).sum(dim=1) / 2
     # What varies most of the logits, over the embeddings, is kept.
-    spread = torch.linalg.cholesky(_covariance(directions - directions.mean(dim=0)))
-    u, s, v = torch.linalg.svd((weight - weight.mean(dim=0)) @ spread, full_matrices=False)
+    middle = directions.mean(dim=0)
+    spread = torch.linalg.cholesky(_covariance(directions - middle))
+    weight = weight - weight.mean(dim=0)
+    u, s, v = torch.linalg.svd(weight @ spread, full_matrices=False)
     basis = torch.linalg.solve(spread.T, v[:RANK].T).T
-    weight, shape = u[:, :RANK] * s[:RANK], (kinds, len(DIRECTIONS))
-    return {"basis": basis.contiguous(), "weight": weight.unflatten(0, shape), "bias": bias.unflatten(0, shape)}
+    kept, shape = u[:, :RANK] * s[:RANK], (kinds, len(DIRECTIONS))
+    bias = bias + (weight - kept @ basis) @ middle  # the rest is taken as that of the mean embedding
+    return {"basis": basis.contiguous(), "weight": kept.unflatten(0, shape), "bias": bias.unflatten(0, shape)}
 
 
 def _covariance(centered: Tensor) -> Tensor:
