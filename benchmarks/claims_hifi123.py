@@ -153,13 +153,15 @@ def speed(prior: DepthPrior, obj) -> None:
 
 def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: str) -> None:
     """RGSD against SDS of the same prior, from the same coarse mesh, over eight views: CLIP similarity and contextual
-    distance to the reference, PSNR and SSIM to the true views in the bundle's light, and in the reference's."""
+    distance to the reference, PSNR and SSIM to the true views in the bundle's light, and in the reference's; also PSNR
+    and mean absolute error where the mesh and the object both are: the shape is the same for all, the colors differ."""
     found: dict[tuple, list[float]] = defaultdict(list)
     azimuths = even_azimuths(8)
     for obj in objects:
         reference = reference_of(obj)
         cameras = look(prior, azimuths, ELEVATION)
-        truths = {"": true_views(obj, cameras)[0], " in its light": true_views(obj, cameras, reference_light(obj))[0]}
+        truth, solid, _ = true_views(obj, cameras)
+        truths = {"": truth, " in its light": true_views(obj, cameras, reference_light(obj))[0]}
         target = views.embed(reference).flatten()
         coarse = generate(reference, configure("fast", bundle), prior=views)
         meshes = {"coarse": coarse}
@@ -171,6 +173,11 @@ def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: 
             for light, truth in truths.items():
                 found[name, "psnr" + light].append(psnr(images, truth))
                 found[name, "ssim" + light].append(ssim(images, truth))
+            both = torch.minimum(seen.mask, solid) > 0.95
+            found[name, "psnr where both are"].append(inner_psnr(images, truth, both))
+            found[name, "error where both are"].append(
+                float((images - truth).abs().mean(dim=1, keepdim=True)[both].mean())
+            )
             rgba = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
             similar = [F.cosine_similarity(views.embed(Reference(x)).flatten(), target, dim=0) for x in rgba]
             found[name, "clip"].append(float(torch.stack(similar).mean()))
@@ -179,7 +186,7 @@ def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: 
         print("  ", obj.kind, {f"{a} {b}": round(v[-1], 3) for (a, b), v in found.items()}, file=sys.stderr, flush=True)
     print(f"\n## Refining the same coarse mesh, {len(objects)} objects, eight views\n")
     print("| | coarse | SDS | RGSD | RGSD - SDS | 95 % |\n|---|---|---|---|---|---|")
-    for name in ("clip", "contextual", "psnr", "ssim", "psnr in its light", "ssim in its light"):
+    for name in dict.fromkeys(measure for _, measure in found):
         print(row(f"{name} | {np.mean(found['coarse', name]):.3f}", found["sds", name], found["rgsd", name]))
 
 
@@ -222,7 +229,7 @@ def recolor(rgb: Tensor, mask: Tensor) -> Tensor:
 
 
 def inner_psnr(image: Tensor, target: Tensor, inside: Tensor) -> float:
-    error = (image - target).square().mean(dim=0, keepdim=True)[inside].mean()
+    error = (image - target).square().mean(dim=-3, keepdim=True)[inside].mean()
     return float(-10 * torch.log10(error.clamp(min=1e-6)))
 
 

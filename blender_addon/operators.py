@@ -58,7 +58,7 @@ class TextureFromImage(bpy.types.Operator):
     filepath: StringProperty(name="Image", subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: StringProperty(default=";".join(f"*{s}" for s in IMAGE_SUFFIXES), options={"HIDDEN"})
     seed: IntProperty(**SEED, options={"SKIP_SAVE"})
-    prompt: StringProperty(**{**PROMPT, "description": "What the image shows; may be empty"}, options={"SKIP_SAVE"})
+    prompt: StringProperty(**PROMPT, options={"SKIP_SAVE"})
 
     @classmethod
     def poll(cls, context):

@@ -55,10 +55,11 @@ class ImageTo3D(bpy.types.Panel):
             layout.template_icon(icon_value=icon, scale=PICTURE_SCALE)
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        prompt = ["prompt"] if settings.method in PROMPTED else []
-        names = ("method", *prompt, "preset", "seed", "height")
+        names = ["method", "prompt", "preset", "seed", "height"]
         for name in names:
             column.prop(settings, name)
+        if settings.method not in PROMPTED:
+            names.remove("prompt")  # it is for the texture alone
         row = layout.row()
         row.scale_y = 1.5
         button = row.operator("iso3d.generate_from_image", icon="MESH_MONKEY")
@@ -66,8 +67,8 @@ class ImageTo3D(bpy.types.Panel):
         for name in names:
             setattr(button, name, getattr(settings, name))
         button = layout.row().operator("iso3d.texture_from_image", icon="TEXTURE")
-        button.filepath, button.seed = settings.image, settings.seed
-        button.prompt = settings.prompt if prompt else ""
+        for name, value in (("filepath", settings.image), ("seed", settings.seed), ("prompt", settings.prompt)):
+            setattr(button, name, value)
         for job in session.queue.jobs:
             draw_job(layout.box(), job, context)
         if session.queue.error:

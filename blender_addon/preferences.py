@@ -37,7 +37,8 @@ METHODS = [
 PROMPTED = ("consistent123", "hifi123", "magic123", "realfusion-sds")  # these have a 2D prior, which is told in words
 METHOD = {"name": "Method", "description": "How the mesh is made", "items": METHODS, "default": "isotropic3d"}
 PROMPT = {
-    "name": "Prompt", "description": "What the image shows; empty: found by itself", "default": "", "maxlen": 1000,
+    "name": "Prompt", "default": "", "maxlen": 1000,
+    "description": "What the image shows, for methods with a 2D prior and for textures; may be empty",
 }  # fmt: skip
 PRESET = {"name": "Preset", "description": "How much work", "items": PRESETS, "default": "fast"}
 

@@ -176,7 +176,7 @@ def work_key(config: GenerateConfig, reference: Reference) -> str:
     """Names one piece of work: equal for the same settings, image and version."""
     digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
     digest.update(np.ascontiguousarray(reference.rgba.cpu().numpy()).tobytes())
-    digest.update(f"{_version()} checkpoint 3".encode())
+    digest.update(f"{_version()} checkpoint 4".encode())
     return digest.hexdigest()
 
 

@@ -5,7 +5,7 @@ JSON objects, one a line, UTF-8. Requests on stdin:
     {"type": "hello"}                                          versions, devices, presets, bundles
     {"type": "generate", "id": ID, "image": PATH, "out": PATH, "preset": "fast", "seed": 0, "bundle": "tiny",
      "method": "isotropic3d", "prompt": null}
-    {"type": "refine", "id": ID, "mesh": PATH, "image": PATH, "out": PATH, "steps": 60, "seed": 0, "bundle": "tiny",
+    {"type": "refine", "id": ID, "mesh": PATH, "image": PATH, "out": PATH, "steps": 30, "seed": 0, "bundle": "tiny",
      "prompt": null}
     {"type": "cancel", "id": ID}                               a running or a waiting job
     {"type": "free"}                                           forget the loaded networks
@@ -155,7 +155,7 @@ class Worker:
         self.check(job)
         self.say("started", id=job)
         started = time.monotonic()
-        steps, seed = int(request.get("steps", 60)), int(request.get("seed", 0))
+        steps, seed = int(request.get("steps", RefineConfig.steps)), int(request.get("seed", 0))
         config = RefineConfig(steps=steps, seed=seed, prompt=request.get("prompt") or "")
         bundle = find_bundle(request.get("bundle", "tiny"))
         reference = load_reference(request["image"], reference_size(bundle))

@@ -124,6 +124,27 @@ def test_more_steps_reconstruct_better(prior):
     assert errors[1] < errors[0] / 4
 
 
+def test_corrections_bring_denoising_back_to_where_inversion_began(prior):
+    rgb, mask = views(2)
+    z, condition = prior.encode(rgb).detach(), prior.condition(mask)
+    errors = []
+    for corrections in (0, 1, 3):
+        noisy = rgnv.invert_latents(prior, z, condition, 6, 5, corrections=corrections)[-1]
+        errors.append(float(F.mse_loss(rgnv.denoise(prior, noisy, condition, 6, 5)[0], z)))
+    assert errors[1] < errors[0] / 2
+    assert errors[2] < errors[1] / 2
+
+
+def test_a_corrected_step_of_a_linear_model_is_the_exact_one():
+    """Noise a * z: the step from abar 1 to abar solves z' = sqrt(abar) z + sqrt(1 - abar) a z'."""
+    prior, a = make_prior(), 0.3
+    prior.predict_noise = lambda z, t, condition, scale: a * z
+    z = torch.randn(1, 4, 8, 8)
+    found = rgnv.invert_latents(prior, z, prior.condition(torch.ones(1, 1, 8, 8)), 10, 1, corrections=20)[-1]
+    abar = rgnv.noise_levels(prior, 10)[1]
+    torch.testing.assert_close(found, abar.sqrt() * z / (1 - (1 - abar).sqrt() * a))
+
+
 def test_the_output_of_v_prediction_becomes_noise():
     prior = make_prior("v_prediction")
     z0, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)

@@ -17,6 +17,7 @@ import pytest
 import torch
 import trimesh
 
+from iso3d_core.methods.refine import RefineConfig
 from iso3d_core.worker import Worker, preview_path, write_preview
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,7 +131,7 @@ def test_a_refinement_gets_what_was_asked_for(monkeypatch, tmp_path):
     for more in ({"steps": 5, "seed": 3, "prompt": "a red rocket"}, {"prompt": None}):
         Worker(said).answer({**request, "id": "a", **more})
     found = [(config.steps, config.seed, config.prompt) for config in configs]
-    assert found == [(5, 3, "a red rocket"), (60, 0, "")], said.getvalue()
+    assert found == [(5, 3, "a red rocket"), (RefineConfig.steps, 0, "")], said.getvalue()
 
 
 def test_a_mesh_is_refined(client, tmp_path):

@@ -49,6 +49,7 @@ class RefineConfig:
     """steps : of the refinement; start_steps : before, the field learns the mesh's own colors
     target : "rgsd", or "sds" for plain score distillation of the same prior
     ddim_steps, strength : of inversion, and what fraction of it (t_s); None takes the bundle's own, as RGNV does
+    corrections : of each step of inversion, as `rgnv.invert_latents` takes them: its error adds up over the steps here
     views : random ones a step, evenly around; elevation_deg : their range; fixed : azimuths of the fixed views
     prompt : a description, which the prior then follows with classifier-free guidance
     guidance_scale : of that; None takes the bundle's own
@@ -58,11 +59,12 @@ class RefineConfig:
     unwrap : make new UVs even where the mesh has some
     """
 
-    steps: int = 60
+    steps: int = 30
     start_steps: int = 120
     target: str = "rgsd"
     ddim_steps: int | None = None
     strength: float | None = None
+    corrections: int = 1
     views: int = 4
     elevation_deg: tuple[float, float] = (-5.0, 35.0)
     fixed: tuple[float, ...] = (120.0, 240.0)
@@ -83,8 +85,8 @@ class RefineConfig:
         check_seed(self.seed)
         if self.reference_elevation_deg is not None and abs(self.reference_elevation_deg) > 85:
             raise InputError(f"the reference's elevation must be -85 to 85 degrees, got {self.reference_elevation_deg}")
-        if self.steps < 0 or self.start_steps < 1 or self.views < 1:
-            raise InputError("steps must not be negative, and start_steps and views at least 1")
+        if self.steps < 0 or self.corrections < 0 or self.start_steps < 1 or self.views < 1:
+            raise InputError("steps and corrections must not be negative, and start_steps and views at least 1")
         if not 16 <= self.texture <= 8192:
             raise InputError(f"texture size must be 16 to 8192, got {self.texture}")
 
@@ -170,7 +172,9 @@ def refine_objective(
     steps, until = rgnv.schedule(prior, config.ddim_steps, config.strength)
     prompts = ("", config.prompt) if config.prompt else ("",)
     texts, scale = prior.text(list(prompts)), rgnv.guidance(prior, config.guidance_scale)
-    memory = rgnv.remember(prior, reference, None, config.ddim_steps, config.strength, config.prompt, hear)
+    memory = rgnv.remember(
+        prior, reference, None, config.ddim_steps, config.strength, config.prompt, hear, config.corrections
+    )
     levels = rgnv.noise_levels(prior, steps)
     own, own_light, own_view, solid = reference_view(prior, surface, reference, config.reference_elevation_deg)
 
@@ -180,7 +184,7 @@ def refine_objective(
     def rgnv_of(z: Tensor, seen: Seen, to: int) -> tuple[Tensor, Tensor]:
         told = DepthCondition(prior.depth_map(nearness(seen.depth, seen.mask)), texts)
         plain = replace(told, text=texts[:1])
-        noisy = rgnv.invert_latents(prior, z.detach(), plain, steps, until, hear)[-1]
+        noisy = rgnv.invert_latents(prior, z.detach(), plain, steps, until, hear, config.corrections)[-1]
         return rgnv.denoise(prior, noisy, told, steps, until, scale, memory, hear, to)
 
     fixed_cameras = look(prior, torch.tensor(config.fixed), 15.0)
