@@ -16,13 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .comfy_server import LACKS_NODES, NODE, ComfyServer, ServerError
+from .comfy_server import ComfyServer, ServerError
 from .jobs import PROTOCOL, Event, Job
 from .websocket import BINARY, WebSocket
 
 PREVIEW_EVENT, SUFFIXES = 1, {1: ".jpg", 2: ".png"}
+GENERATE, REFINE, LOAD = "Iso3DGenerate3D", "Iso3DRefineMesh", "Iso3DLoadMesh"
 POLL_SECONDS, EVENT_SECONDS = 0.5, 0.1
-MESHES_ONLY = "A ComfyUI server makes meshes only; for this choose This computer in the preferences"
 LOST_POLLS = 4  # in a row without a trace of the job
 
 
@@ -31,7 +31,7 @@ class Cancelled(Exception):
 
 
 class Comfy:
-    """Sends each job to the server as a graph of two nodes and fetches the GLB.
+    """Sends each job to the server as a graph of a few nodes and fetches the GLB.
 
     address : as `normal_address` gives it
     """
@@ -90,27 +90,27 @@ class Comfy:
         return thread
 
     def _greet(self) -> None:
-        stats, nodes = self._server.get("/system_stats"), self._server.get(f"/object_info/{NODE}")
-        if NODE not in nodes:
-            raise ServerError(f"{self._server.address} {LACKS_NODES}")
+        stats, needed = self._server.get("/system_stats"), self._server.needed(GENERATE)
         system, devices = stats["system"], stats.get("devices") or [{"name": "an unknown device"}]
         self._say(
             "hello", protocol=PROTOCOL, version=f"nodes in ComfyUI {system.get('comfyui_version', '')}",
             python=system["python_version"].split()[0], torch=system.get("pytorch_version", "unknown"),
-            device=devices[0]["name"], bundles=_options(nodes[NODE]["input"]["required"]["bundle"]),
+            device=devices[0]["name"], bundles=_options(needed["bundle"]),
         )  # fmt: skip
 
     def _make(self, job: Job, unwanted: threading.Event) -> None:
-        if job.mesh:
-            raise ServerError(MESHES_ONLY)
-        try:
-            picture = Path(job.image).read_bytes()
-        except OSError as error:
-            raise ServerError(f"cannot read {job.image} ({error.strerror or error}); pick the image again") from error
+        picture = _read(job.image, "pick the image again")
+        mesh = _read(job.mesh, "try again") if job.mesh else b""
         self._say("started", id=job.id)
         listener = self._server.listen()  # before the prompt, or its first news are missed
         try:
-            prompt = self._server.queue(graph(job, self._server.upload(Path(job.image).name, picture)))
+            uploaded = self._server.upload(Path(job.image).name, picture)
+            if job.mesh:
+                place = self._server.upload(Path(job.mesh).name, mesh)
+                nodes = texture_graph(job, uploaded, place, self._server.needed(REFINE))
+            else:
+                nodes = graph(job, uploaded)
+            prompt = self._server.queue(nodes)
             entry = self._follow(job, prompt, listener, unwanted)
         finally:
             if listener is not None:
@@ -189,18 +189,44 @@ class Reporter:
 
 
 def graph(job: Job, uploaded: str) -> dict[str, Any]:
-    """The workflow in the form of the server's API."""
-    prefix = "iso3d/" + (re.sub(r"[^\w\-]", "_", job.name) or "mesh")
+    """The workflow that makes a mesh, in the form of the server's API."""
     return {
         "image": {"class_type": "LoadImage", "inputs": {"image": uploaded}},
         "mesh": {
-            "class_type": NODE,
+            "class_type": GENERATE,
             "inputs": {
                 "image": ["image", 0], "mask": ["image", 1], "bundle": job.bundle, "preset": job.preset,
-                "seed": job.seed, "filename_prefix": prefix, "method": job.method, "prompt": job.prompt,
+                "seed": job.seed, "filename_prefix": _prefix(job), "method": job.method, "prompt": job.prompt,
             },
         },
     }  # fmt: skip
+
+
+def texture_graph(job: Job, uploaded: str, mesh: str, needed: dict[str, Any]) -> dict[str, Any]:
+    """The workflow that gives an uploaded mesh its texture; ``needed`` of the node says its defaults."""
+    defaults = {name: spec[1]["default"] for name, spec in needed.items() if len(spec) > 1 and "default" in spec[1]}
+    return {
+        "image": {"class_type": "LoadImage", "inputs": {"image": uploaded}},
+        "plain": {"class_type": LOAD, "inputs": {"file": mesh}},
+        "mesh": {
+            "class_type": REFINE,
+            "inputs": {
+                **defaults, "mesh": ["plain", 0], "reference": ["image", 0], "mask": ["image", 1],
+                "bundle": job.bundle, "seed": job.seed, "filename_prefix": _prefix(job), "prompt": job.prompt,
+            },
+        },
+    }  # fmt: skip
+
+
+def _prefix(job: Job) -> str:
+    return "iso3d/" + (re.sub(r"[^\w\-]", "_", job.name) or "mesh")
+
+
+def _read(path: str, advice: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ServerError(f"cannot read {path} ({error.strerror or error}); {advice}") from error
 
 
 def _options(combo: list[Any]) -> list[str]:

@@ -15,7 +15,6 @@ from typing import Any
 
 from .websocket import WebSocket
 
-NODE = "Iso3DGenerate3D"
 LACKS_NODES = "has no iso3d nodes; run `python install.py --comfyui DIR` in the folder of iso3d, and start it again"
 ANSWER_SECONDS = 30.0
 
@@ -75,17 +74,24 @@ class ComfyServer:
                 f"no ComfyUI answers at {self.address} ({reason}); start it, or correct the address in the preferences"
             ) from error
 
-    def upload(self, name: str, picture: bytes) -> str:
-        """Returns the name by which Load Image finds it."""
+    def upload(self, name: str, data: bytes) -> str:
+        """Put a file into the input folder; returns the name by which nodes find it there."""
         boundary = uuid.uuid4().hex
         safe = re.sub(r"[^\w.\- ]", "_", name)
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{safe}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         )
-        body = head.encode() + picture + f"\r\n--{boundary}--\r\n".encode()
+        body = head.encode() + data + f"\r\n--{boundary}--\r\n".encode()
         entry = json.loads(self.ask("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
         return "/".join(filter(None, (entry.get("subfolder"), entry["name"])))
+
+    def needed(self, node: str) -> dict[str, Any]:
+        """The inputs that a node requires, in the form of the server's API. Raises ServerError where it has no such."""
+        nodes = self.get(f"/object_info/{node}")
+        if node not in nodes:
+            raise ServerError(f"{self.address} {LACKS_NODES}")
+        return nodes[node]["input"]["required"]
 
     def queue(self, graph: dict[str, Any]) -> str:
         """Returns the id of the prompt."""
@@ -115,7 +121,7 @@ class ComfyServer:
 
     def _refusal(self, path: str, code: int, body: bytes) -> str:
         text = body.decode(errors="replace")
-        if path == "/prompt" and f"{NODE} does not exist" in text:
+        if path == "/prompt" and re.search(r"Iso3D\w+ does not exist", text):
             return f"{self.address} {LACKS_NODES}"
         with suppress(ValueError, LookupError, TypeError):
             answer = json.loads(text)

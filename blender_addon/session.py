@@ -10,7 +10,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import glb, scene
-from .comfy import MESHES_ONLY, Comfy
+from .comfy import Comfy
 from .jobs import FAILED, FINISHED, PLACED, Backend, Check, Job, Queue, Server
 from .worker import Local
 
@@ -94,8 +94,6 @@ def ask_texture(
         image=image, out="", server=preferences.server(), seed=seed, bundle=preferences.bundle,
         prompt=prompt.strip(), target=open_file.target(place), object_name=obj.name,
     )  # fmt: skip
-    if preferences.server()[0] == "COMFYUI":
-        raise ValueError(MESHES_ONLY)
     if not obj.data.uv_layers:
         scene.unwrap(obj)
     folder = Path(results_folder())

@@ -135,11 +135,11 @@ def texture(module):
     cube = bpy.context.view_layer.objects.active
     while cube.data.uv_layers:
         cube.data.uv_layers.remove(cube.data.uv_layers[0])
+    found["no image"] = [attempt(operator, filepath="/nowhere.png"), len(cube.data.uv_layers)]
     chosen = bpy.context.preferences.addons[module].preferences
     backend, chosen.backend, chosen.comfyui_address = chosen.backend, "COMFYUI", "http://127.0.0.1:1"
-    found["server"] = [attempt(operator, filepath=IMAGE), len(cube.data.uv_layers)]
+    found["no server"] = attempt(operator, filepath=IMAGE)
     chosen.backend = backend
-    found["no image"] = [attempt(operator, filepath="/nowhere.png"), len(cube.data.uv_layers)]
     bpy.ops.mesh.primitive_plane_add()
     other = bpy.context.view_layer.objects.active
     own = corners(other.data)

@@ -10,9 +10,15 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+import trimesh
 from blender_plain import ROOT, load
 from comfy_host import Server
+
+from iso3d_core.mesh.export import load_mesh
+from iso3d_core.mesh.texture import unwrap
+from iso3d_core.types import Mesh
 
 ROCKET = ROOT / "examples" / "rocket.png"
 comfy, comfy_server, glb, jobs, websocket = map(load, ("comfy", "comfy_server", "glb", "jobs", "websocket"))
@@ -108,6 +114,32 @@ def test_the_image_goes_up_and_the_mesh_comes_down(played, tmp_path):
     assert inputs["mask"] == ["image", 1]  # a transparent image's alpha
     assert (inputs["method"], inputs["prompt"]) == (wanted.method, "a toy")
     assert asked["/view"][0].endswith("?filename=rocket_00001_.glb&subfolder=iso3d&type=output")
+
+
+def test_a_mesh_and_its_image_go_up_and_the_texture_comes_down(played, tmp_path):
+    combo, number = [["tiny", "big"], {}], ["INT", {"default": 30, "min": 1}]
+    needed = {"mesh": ["MESH", {}], "reference": ["IMAGE"], "steps": number, "seed": number, "bundle": combo}
+    played.answers["/object_info/Iso3DRefineMesh"] = (200, {"Iso3DRefineMesh": {"input": {"required": needed}}})
+    mesh = tmp_path / "mesh.glb"
+    mesh.write_bytes(b"glTF of a cube")
+    given = {"mesh": str(mesh), "object_name": "Cube", "seed": 7, "bundle": "big", "prompt": "a red box"}
+    _, wanted = run(tmp_path, played.address, **given)
+    assert wanted.state == jobs.FINISHED
+    assert Path(wanted.out).read_bytes() == b"glTF and more"
+    uploads = [body for path, body in played.asked if path == "/upload/image"]
+    assert ROCKET.read_bytes() in uploads[0]
+    assert b'filename="mesh.glb"' in uploads[1]
+    assert b"glTF of a cube" in uploads[1]
+    graph = json.loads(next(body for path, body in played.asked if path == "/prompt"))["prompt"]
+    assert graph["plain"]["class_type"] == "Iso3DLoadMesh"
+    assert graph["mesh"]["class_type"] == "Iso3DRefineMesh"
+    assert graph["mesh"]["inputs"] == {
+        "mesh": ["plain", 0], "reference": ["image", 0], "mask": ["image", 1], "steps": 30, "seed": 7, "bundle": "big",
+        "filename_prefix": "iso3d/Cube_after_rocket", "prompt": "a red box",
+    }  # fmt: skip
+    played.answers["/object_info/Iso3DRefineMesh"] = (200, {})
+    mesh.write_bytes(b"glTF of a cube")
+    assert "has no iso3d nodes" in run(tmp_path, played.address, **given)[0].error
 
 
 @pytest.mark.parametrize(
@@ -289,6 +321,24 @@ def test_a_real_server_makes_a_mesh_with_progress(real, tmp_path):
     again, wanted = make(tmp_path, real)  # the server answers from its cache
     until(again, lambda: wanted.state not in (jobs.RUNNING, jobs.WAITING), 30)
     assert wanted.state == jobs.FINISHED, again.error
+
+
+@pytest.mark.comfyui
+def test_a_real_server_textures_a_mesh(real, tmp_path):
+    mesh = trimesh.creation.box((1, 1, 1))
+    mesh.export(tmp_path / "plain.glb")
+    plain = load_mesh(tmp_path / "plain.glb")
+    vertices, faces, normals, uvs = unwrap(plain.vertices, plain.faces, plain.normals, 64)
+    Mesh(vertices, faces, normals, uvs).save(tmp_path / "cube.glb")
+    before = glb.read(tmp_path / "cube.glb")
+    queue, wanted = make(tmp_path, real, mesh=str(tmp_path / "cube.glb"), object_name="Cube", prompt="a red rocket")
+    until(queue, lambda: wanted.state not in (jobs.RUNNING, jobs.WAITING), 120)
+    assert wanted.state == jobs.FINISHED, queue.error
+    after = glb.read(wanted.out)
+    assert after.image
+    assert len(after.triangles) == len(before.triangles)
+    corners = [np.reshape(data.uvs, (-1, 2))[list(data.triangles)] for data in (before, after)]
+    np.testing.assert_allclose(*corners, atol=1e-6)
 
 
 @pytest.mark.comfyui
