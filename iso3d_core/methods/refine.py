@@ -181,8 +181,11 @@ def refine_objective(
     def shown(seen: Seen, shading: Shading | None) -> Tensor:
         return seen.image(field(seen.points.to(prior.device)).cpu(), shading).to(prior.device)
 
+    def told_of(seen: Seen) -> DepthCondition:
+        return DepthCondition(prior.depth_map(nearness(seen.depth, seen.mask)), texts)
+
     def rgnv_of(z: Tensor, seen: Seen, to: int) -> tuple[Tensor, Tensor]:
-        told = DepthCondition(prior.depth_map(nearness(seen.depth, seen.mask)), texts)
+        told = told_of(seen)
         plain = replace(told, text=texts[:1])
         noisy = rgnv.invert_latents(prior, z.detach(), plain, steps, until, hear, config.corrections)[-1]
         return rgnv.denoise(prior, noisy, told, steps, until, scale, memory, hear, to)
@@ -208,8 +211,8 @@ def refine_objective(
                 target, noise = rgnv_of(z, seen, level)
                 loss = distill(levels[level].sqrt() * z + (1 - levels[level]).sqrt() * noise, target)
             else:
-                told = DepthCondition(prior.depth_map(nearness(seen.depth, seen.mask)), texts)
-                loss = distill(z, plain_target(prior, z.detach(), told, scale, 0.02 + 0.96 * draw[2], generator))
+                level = 0.02 + 0.96 * draw[2]
+                loss = distill(z, plain_target(prior, z.detach(), told_of(seen), scale, level, generator))
         picture = F.mse_loss(shown(own, own_light) * solid, own_view * solid)
         total = loss + config.lambda_reference * picture
         return total, {"distill": float(loss.detach()), "reference": float(picture.detach())}
