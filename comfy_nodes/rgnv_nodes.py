@@ -102,7 +102,7 @@ class RefineMesh(io.ComfyNode):
                     "mask_shows", options=[BACKGROUND, SUBJECT], default=BACKGROUND, optional=True,
                     tooltip="Load Image's mask is white on the background",
                 ),
-                io.Int.Input("steps", default=30, min=1, max=10_000, tooltip="Of the refinement"),
+                io.Int.Input("steps", default=40, min=1, max=10_000, tooltip="Of the refinement"),
                 io.Float.Input(
                     "strength", default=0.8, min=0.0, max=1.0, step=0.05, tooltip="More is nearer to the reference"
                 ),

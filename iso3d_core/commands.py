@@ -103,7 +103,7 @@ class Refine:
     reference: Path
     out: Out
     """File (.glb, .obj, .ply or .stl)."""
-    steps: int = 30
+    steps: int = 40
     strength: float | None = None
     """0 to 1: more is nearer to the reference's texture; the bundle's own by default."""
     prompt: str = ""

@@ -257,7 +257,7 @@ class GenerateConfig:
     guided: GuidedConfig = GuidedConfig()
     prompt: str | None = None
     mesh: MeshConfig = MeshConfig()
-    refine_steps: int = 30
+    refine_steps: int = 60
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

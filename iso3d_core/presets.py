@@ -66,7 +66,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         stage=replace(_TINY.stage, steps=0),
         mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
         guided=replace(_TINY.guided, steps=60, judge_every=2, mesh_steps=16, mesh_resolution=64),
-        refine_steps=20,
+        refine_steps=30,
     ),
     "default": _TINY,
     "quality": replace(
@@ -76,7 +76,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.7, 0.05, 400), t_max=Ramp(0.85, 0.2, 400)),
         mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
         guided=replace(_TINY.guided, steps=480, judge_every=16, mesh_steps=160),
-        refine_steps=60,
+        refine_steps=120,
     ),
     "paper": replace(
         _TINY,

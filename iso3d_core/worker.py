@@ -5,7 +5,7 @@ JSON objects, one a line, UTF-8. Requests on stdin:
     {"type": "hello"}                                          versions, devices, presets, bundles
     {"type": "generate", "id": ID, "image": PATH, "out": PATH, "preset": "fast", "seed": 0, "bundle": "tiny",
      "method": "isotropic3d", "prompt": null}
-    {"type": "refine", "id": ID, "mesh": PATH, "image": PATH, "out": PATH, "steps": 30, "seed": 0, "bundle": "tiny",
+    {"type": "refine", "id": ID, "mesh": PATH, "image": PATH, "out": PATH, "steps": 40, "seed": 0, "bundle": "tiny",
      "prompt": null}
     {"type": "cancel", "id": ID}                               a running or a waiting job
     {"type": "free"}                                           forget the loaded networks

@@ -59,7 +59,7 @@ class RefineConfig:
     unwrap : make new UVs even where the mesh has some
     """
 
-    steps: int = 30
+    steps: int = 40
     start_steps: int = 120
     target: str = "rgsd"
     ddim_steps: int | None = None
@@ -70,7 +70,7 @@ class RefineConfig:
     fixed: tuple[float, ...] = (120.0, 240.0)
     prompt: str = ""
     guidance_scale: float | None = None
-    lambda_reference: float = 2000.0
+    lambda_reference: float = 6000.0
     reference_elevation_deg: float | None = None
     learning_rate_grid: float = 0.01
     learning_rate_mlp: float = 0.004
