@@ -170,14 +170,13 @@ def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: 
         for name, mesh in meshes.items():
             seen = Surface(fit_to(mesh, obj)).see(cameras, SIZE)
             images = seen.image(seen.color, bundle_light(prior, cameras))
+            both = torch.minimum(seen.mask, solid) > 0.95
             for light, truth in truths.items():
                 found[name, "psnr" + light].append(psnr(images, truth))
                 found[name, "ssim" + light].append(ssim(images, truth))
-            both = torch.minimum(seen.mask, solid) > 0.95
-            found[name, "psnr where both are"].append(inner_psnr(images, truth, both))
-            found[name, "error where both are"].append(
-                float((images - truth).abs().mean(dim=1, keepdim=True)[both].mean())
-            )
+                found[name, "psnr where both are" + light].append(inner_psnr(images, truth, both))
+                error = (images - truth).abs().mean(dim=1, keepdim=True)[both].mean()
+                found[name, "error where both are" + light].append(float(error))
             rgba = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
             similar = [F.cosine_similarity(views.embed(Reference(x)).flatten(), target, dim=0) for x in rgba]
             found[name, "clip"].append(float(torch.stack(similar).mean()))
