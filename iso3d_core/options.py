@@ -14,6 +14,8 @@ class TrainOptions:
     """Folder of data and checkpoints, outside any repository."""
     objects: int = 12_000
     """Objects rendered for training."""
+    first_seed: int = 0
+    """Of `data`: the seed of the first object; the others follow it."""
     size: int = 64
     """Image side in pixels."""
     steps: int | None = None

@@ -1,6 +1,7 @@
 """Training that starts from a bundle: weights that do not quite fit are made to."""
 
 import numpy as np
+import pytest
 import torch
 from small import UNET
 from torch import nn
@@ -8,8 +9,9 @@ from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.priors.attention import HARMONICS, steer
-from iso3d_core.priors.clip import ClipImage
-from iso3d_core.train.start import embedding_map, for_places, old_embeddings, take_over, through
+from iso3d_core.priors.clip import ClipImage, make_image_tower
+from iso3d_core.priors.sketch import Sketch
+from iso3d_core.train.start import embedding_map, for_places, grow, old_embeddings, take_over, through
 from iso3d_core.types import Reference
 from iso3d_core.weights import find_bundle
 
@@ -60,6 +62,33 @@ def test_a_guess_of_more_pixels_is_taken_over_as_the_coarse_one():
         torch.testing.assert_close(fine(pixels, t, context, class_labels=labels).sample, expected)
 
 
+def test_a_wider_tower_starts_by_saying_what_the_narrower_one_says():
+    torch.manual_seed(0)
+    config = {"embed_dim": 16, "vision_cfg": {"image_size": 64, "layers": [1, 1, 2, 1], "width": 4, "head_width": 32}}
+    narrow = make_image_tower(config)
+    wide = make_image_tower({**config, "vision_cfg": {**config["vision_cfg"], "width": 8}})
+    images = random(4, 3, 64, 64)
+    narrow.train()(images), wide.train()(images)  # both have means to normalise by
+    grow(wide, narrow.state_dict())
+    torch.testing.assert_close(wide.eval()(images), narrow.eval()(images), atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        wide.layer1[0].conv1.weight[-1] += 1  # of the new channels, which nothing old hears
+    torch.testing.assert_close(wide(images), narrow(images), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="of a wider network"):
+        grow(narrow, wide.state_dict())
+
+
+def test_a_larger_sketch_starts_by_showing_what_the_smaller_one_shows():
+    torch.manual_seed(0)
+    small = Sketch(16, rank=8, widths=(16, 16, 8))
+    for layer in small.refine:
+        nn.init.normal_(layer[-1].weight, std=0.1)
+    large = Sketch(16, rank=12, widths=(16, 32, 16), groups=(8, 16, 16), refined=2)
+    grow(large, small.state_dict())
+    embedding = random(2, 1, 16)
+    torch.testing.assert_close(large.volume(embedding), small.volume(embedding), atol=1e-4, rtol=1e-4)
+
+
 def test_a_linear_map_of_embeddings_is_found():
     matrix, new = random(6, 6), random(50, 4, 6, seed=1)
     torch.testing.assert_close(embedding_map(new @ matrix.T, new), matrix, atol=0.02, rtol=0.02)
@@ -96,4 +125,4 @@ def test_a_bundle_s_embeddings_of_training_references_are_those_of_a_user_s():
     for i, j in ((0, 0), (2, 1)):
         rgba = np.concatenate([images[i, j], np.full((64, 64, 1), 255, np.uint8)], axis=-1)
         reference = Reference(torch.from_numpy(rgba).permute(2, 0, 1) / 255)
-        torch.testing.assert_close(found[i, j], tower.embed(reference)[0, 0], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(found[i, j], tower.embed(reference)[0, 0], atol=0.1, rtol=0.1)  # bf16

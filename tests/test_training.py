@@ -247,13 +247,24 @@ def test_colors_are_looked_up_in_the_frame_of_their_reference():
 
 def test_the_color_loss_counts_solid_cells_alone():
     color = torch.rand(2, 3, 4, 4, 4)
+    color[0, :, 1] = 0.6
     solid = torch.zeros(2, 4, 4, 4)
     solid[:, 1] = 1
     logits = torch.logit(color.clamp(0.01, 0.99))
     logits[:, :, 0] = 9.0
     assert float(color_loss(logits, color, solid)) < 0.01
     logits[0, :, 1] = -20.0
-    torch.testing.assert_close(color_loss(logits, color, solid), color[0, :, 1].mean() / 2, atol=0.006, rtol=0)
+    torch.testing.assert_close(color_loss(logits, color, solid), torch.tensor(0.3), atol=0.006, rtol=0)
+
+
+def test_the_color_of_what_is_seen_weighs_more_than_that_of_what_lies_inside():
+    solid = torch.zeros(1, 8, 8, 8)
+    solid[:, 1:7, 1:7, 1:7] = 1
+    color, found = torch.full((1, 3, 8, 8, 8), 0.5), torch.zeros(2, 1, 3, 8, 8, 8)
+    found[0, :, :, 1, 3, 3] = 9.0  # wrong at the surface
+    found[1, :, :, 3, 3, 3] = 9.0  # wrong inside
+    surface, inside = (float(color_loss(logits, color, solid)) for logits in found)
+    assert surface > 3 * inside > 0
 
 
 # ---- VAE -----------------------------------------------------------------------------------------
@@ -311,11 +322,13 @@ def test_images_become_latents_in_order():
     torch.manual_seed(0)
     model = VaeTraining(VAE, unshuffle=2)
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 16, 16, 3), dtype=np.uint8)
-    z = encode_all(model, images, batch=4)
+    z = encode_all(model, images, 16, batch=4)
     assert z.shape == (3, 2, 4, 8, 8)
     assert z.dtype == torch.float16
-    alone = encode_all(model, images[1:2, 1:])
+    alone = encode_all(model, images[1:2, 1:], 16)
     torch.testing.assert_close(z[1, 1], alone[0, 0], atol=0.03, rtol=0.03)  # bf16
+    larger = encode_all(model, images.repeat(2, axis=2).repeat(2, axis=3), 16)
+    torch.testing.assert_close(z, larger, atol=0.03, rtol=0.03)
     rgb = to_rgb(images)
     assert rgb.shape == (3, 2, 3, 16, 16)
     assert torch.equal(rgb[1, 0, 2] * 255, torch.from_numpy(images[1, 0, :, :, 2]).float())

@@ -292,7 +292,7 @@ def test_an_item_is_twelve_targets_and_four_references_on_white():
     assert targets.shape == (TARGETS, 32, 32, 4)
     assert (targets[targets[..., 3] == 0][:, :3] == 255).all()
     assert (targets[targets[..., 3] == 255][:, :3] < 255).any(axis=-1).all()  # white things are not the background
-    assert references.shape == (REFERENCES, 32, 32, 3)
+    assert references.shape == (REFERENCES, 64, 64, 3)
     assert targets.dtype == references.dtype == np.uint8
     assert len(captions) == REFERENCES
     kind = make_object(4).kind

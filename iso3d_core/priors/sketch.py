@@ -30,8 +30,8 @@ SOLID_AT = 2.0  # of the density channel: as likely solid as not, an optical dep
 class Sketch(nn.Module):
     """(embedding [B, 1, D], cameras [B, V, 16], size) -> [B, V, 4, size, size]: RGB on white and coverage, in 0..1.
 
-    rank : of the bottleneck; widths : channels at 4, 8 and 16 cells a side
-    refined : further residual layers at 16 and 32 cells a side
+    rank : of the bottleneck; widths : channels at 4, 8 and 16 cells a side; groups : that these are normalised in
+    refined : further residual layers at 16 cells a side, and as many at 32
     fov_y_deg, distance : of the cameras it is rendered with
     """
 
@@ -42,26 +42,27 @@ class Sketch(nn.Module):
         widths: Sequence[int] = (128, 96, 64),
         fov_y_deg: float = 35.0,
         distance: float = 3.4,
-        refined: bool = True,
+        refined: int = 1,
+        groups: Sequence[int] = (8, 8, 8),
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
             "dim": dim, "rank": rank, "widths": list(widths), "fov_y_deg": fov_y_deg, "distance": distance,
-            "refined": refined,
+            "refined": int(refined), "groups": list(groups),
         }  # fmt: skip
         self.fov_y_deg, self.distance = fov_y_deg, distance
         self.first = nn.Sequential(nn.Linear(dim, rank), nn.SiLU(), nn.Linear(rank, widths[0] * 16))
         channels = (*widths, CHANNELS * SIDE)
-        self.larger = nn.ModuleList(_layer(a, b) for a, b in pairwise(channels))
-        refine = [_layer(widths[-1], widths[-1], without_effect=True) for _ in range(2 if refined else 0)]
-        self.refine = nn.ModuleList(refine)
+        self.larger = nn.ModuleList(_layer(a, b, g) for (a, b), g in zip(pairwise(channels), groups, strict=True))
+        refine = [_layer(widths[-1], widths[-1], groups[-1], without_effect=True) for _ in range(2 * refined)]
+        self.refine = nn.ModuleList(refine)  # those at 16 and at 32 cells in turn
 
     @staticmethod
     def load(folder: Path) -> Sketch:
         from safetensors.torch import load_file
 
         # Bundles from before the further layers do not say that they have none.
-        sketch = Sketch(**{"refined": False, **json.loads((folder / "config.json").read_text())})
+        sketch = Sketch(**{"refined": 0, **json.loads((folder / "config.json").read_text())})
         sketch.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
         return sketch
 
@@ -73,11 +74,12 @@ class Sketch(nn.Module):
         x = self.first(embedding[:, 0].to(next(self.parameters()).dtype)).unflatten(-1, (-1, 4, 4))
         for larger in self.larger[:-1]:
             x = larger(_doubled(x))
-        if self.refine:
-            x = _doubled(x + self.refine[0](x))
-            x = self.larger[-1](x + self.refine[1](x))
-        else:
-            x = self.larger[-1](_doubled(x))
+        for layer in self.refine[::2]:
+            x = x + layer(x)
+        x = _doubled(x)
+        for layer in self.refine[1::2]:
+            x = x + layer(x)
+        x = self.larger[-1](x)
         return x.unflatten(1, (CHANNELS, SIDE)).float()
 
     def solid(self, embedding: Tensor) -> Tensor:
@@ -113,12 +115,12 @@ class Sketch(nn.Module):
         return out.reshape(b, CHANNELS, v, size // every, size // every).transpose(1, 2)
 
 
-def _layer(inputs: int, outputs: int, without_effect: bool = False) -> nn.Sequential:
+def _layer(inputs: int, outputs: int, groups: int, without_effect: bool = False) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
     if without_effect:
         nn.init.zeros_(convolution.weight)
         nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-    return nn.Sequential(nn.GroupNorm(8, inputs), nn.SiLU(), convolution)
+    return nn.Sequential(nn.GroupNorm(groups, inputs), nn.SiLU(), convolution)
 
 
 def _doubled(x: Tensor) -> Tensor:

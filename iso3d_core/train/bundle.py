@@ -51,7 +51,7 @@ def write_bundle(work: Path, out: Path, license_name: str = "Apache-2.0") -> Non
         reports["zero123"] = read_report(work / "zero123")
         write_zero123(work, part)
     validation = validate(work)
-    objects = max([len(views), *(report.get("objects", 0) for report in reports.values())])
+    objects = max([views.first_seed + len(views), *(report.get("objects", 0) for report in reports.values())])
     light = Light()
     info = {
         "name": out.name, "family": "tiny", "format": FORMAT, "license": license_name,
@@ -211,7 +211,7 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     """Figures on objects of unseen seeds: VAE PSNR, CLIP retrieval, denoising loss after each stage."""
     build(work / "validation", objects, 64, first_seed=HELD_OUT_SEED + 10_000)
     views = ViewSet(work / "validation")
-    scale = read_scale(work)
+    scale, size = read_scale(work), views.targets.shape[2]
     autoencoder = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE)
     autoencoder.vae.load_state_dict(load_tensors(work / "vae" / "final.pt"))
     rgba = vae.to_rgb(views.targets[:, 0])
@@ -223,8 +223,8 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     }
     tokenizer = load_tokenizer(work / "clip")
     towers = load_towers(work, tokenizer).eval()
-    targets = vae.encode_all(autoencoder, views.targets) * scale
-    references = vae.encode_all(autoencoder, views.references) * scale
+    targets = vae.encode_all(autoencoder, views.targets, size) * scale
+    references = vae.encode_all(autoencoder, views.references, size) * scale
     solids = occupancy.build(work / "validation_solids", range(views.first_seed, views.first_seed + objects))
     thumbs = clip.thumbnail_all(views.targets)
     images = clip.ReferenceSet(views, thumbs, solids, tokenizer, every=1, sketched=1, mirror=0)

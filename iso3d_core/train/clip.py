@@ -36,9 +36,13 @@ SHADED = 0.8  # of a base color: what the target views, in their light, show of 
 def tiny_config(vocab_size: int) -> dict:
     return {
         "embed_dim": 256,
-        "vision_cfg": {"image_size": TOWER_SIZE, "layers": [1, 1, 2, 1], "width": 16, "head_width": 64},
+        "vision_cfg": {"image_size": TOWER_SIZE, "layers": [1, 1, 2, 1], "width": 32, "head_width": 64},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 2},
     }
+
+
+# Wide enough for what the embedding holds: the small UNets see no more of an object than this volume of it.
+SKETCH: dict[str, Any] = {"rank": 192, "widths": (128, 192, 128), "groups": (8, 16, 16), "refined": 2}
 
 
 def vocabulary(captions: Sequence[Sequence[str]]) -> list[str]:
@@ -62,11 +66,11 @@ class ClipTraining(nn.Module):
     clip: Any  # open_clip.CLIP
 
     def __init__(
-        self, config: dict, view_weight: float = 40.0, solid_weight: float = 2.0, color_weight: float = 4.0
+        self, config: dict, view_weight: float = 40.0, solid_weight: float = 3.0, color_weight: float = 6.0
     ) -> None:
         super().__init__()
         self.clip = make_clip(config)
-        self.sketch = Sketch(config["embed_dim"])
+        self.sketch = Sketch(config["embed_dim"], **SKETCH)
         self.image_size: int = config["vision_cfg"]["image_size"]
         self.view_weight, self.solid_weight, self.color_weight = view_weight, solid_weight, color_weight
 
@@ -115,9 +119,13 @@ def solid_loss(logits: Tensor, solid: Tensor) -> Tensor:
 
 
 def color_loss(logits: Tensor, color: Tensor, solid: Tensor) -> Tensor:
-    """Mean absolute error over what is solid of each volume: [B, 3, z, y, x] both, and [B, z, y, x] in 0..1."""
+    """Mean absolute error over what is solid of each volume: [B, 3, z, y, x] both, and [B, z, y, x] in 0..1.
+
+    Cells at the surface, which is what is seen, weigh several times as much as those inside.
+    """
     error = (logits.sigmoid() - color).abs().mean(dim=1)
-    return ((error * solid).sum((1, 2, 3)) / solid.sum((1, 2, 3)).clamp(min=1)).mean()
+    weight = solid * (1.1 - F.avg_pool3d(solid[:, None], 3, stride=1, padding=1)[:, 0])
+    return ((error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp(min=1e-3)).mean()
 
 
 class ReferenceSet:

@@ -21,6 +21,7 @@ from .world import Light, make_object
 GROUPS, GROUP_VIEWS, REFERENCES = 3, 4, 4
 TARGETS = GROUPS * GROUP_VIEWS
 MARGIN = 0.1
+FINER = 2  # references are so many times as large as targets: the image tower sees more than the latents hold
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ def reference_view(azimuth_deg: float, elevation_deg: float, seed: list[int]) ->
 
 
 def render_item(seed: int, size: int, kind: str | None = None) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Targets [12, size, size, 4] (on white, and alpha) and references [4, size, size, 3] (on white) as uint8,
+    """Targets [12, size, size, 4] (on white, and alpha) and references [4, 2 size, 2 size, 3] (on white) as uint8,
     and a caption a reference."""
     obj, poses = make_object(seed, kind), draw_poses(seed)
     rgba = obj.render_rgba(orbit(poses.azimuth[:TARGETS], poses.elevation[:TARGETS]), size)
     targets = np.concatenate([on_white(rgba), rgba[..., 3:]], axis=-1)
     references, captions = [], []
     for i in range(TARGETS, TARGETS + REFERENCES):
-        rgba = render_reference(obj, poses.azimuth[i], poses.elevation[i], [seed, 5, i], size)
+        rgba = render_reference(obj, poses.azimuth[i], poses.elevation[i], [seed, 5, i], FINER * size)
         references.append(on_white(rgba))
         captions.append(obj.caption(poses.azimuth[i], poses.elevation[i]))
     as_bytes = [np.round(np.clip(x, 0, 1) * 255).astype(np.uint8) for x in (targets, np.stack(references))]
@@ -94,14 +95,14 @@ def build(folder: Path, objects: int, size: int, first_seed: int = 0, workers: i
 
     from tqdm import tqdm
 
-    settings = {"objects": objects, "size": size, "first_seed": first_seed}
+    settings = {"objects": objects, "size": size, "finer": FINER, "first_seed": first_seed}
     done = folder / "captions.json"
     if done.exists() and json.loads(done.read_text())["settings"] == settings:
         return
     folder.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)  # from now on there is no finished set
-    for name, views, channels in (("targets", TARGETS, 4), ("references", REFERENCES, 3)):
-        shape = (objects, views, size, size, channels)
+    for name, views, side, channels in (("targets", TARGETS, size, 4), ("references", REFERENCES, FINER * size, 3)):
+        shape = (objects, views, side, side, channels)
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
     chunks = [range(i, min(i + 50, objects)) for i in range(0, objects, 50)]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
@@ -115,7 +116,7 @@ def build(folder: Path, objects: int, size: int, first_seed: int = 0, workers: i
 class ViewSet:
     """A rendered training set, images as memory-mapped uint8.
 
-    targets : [N, 12, S, S, 4], alpha last; references : [N, 4, S, S, 3]
+    targets : [N, 12, S, S, 4], alpha last; references : [N, 4, 2 S, 2 S, 3]
     azimuth, elevation : [N, 16] degrees, references last
     captions : N lists of 4
     first_seed : of the objects, which follow each other

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ..cameras import orbit, unit_sphere_matrix
 from ..priors.attention import HARMONICS, fold_views, guess_views, predict
 from ..priors.sketch import CHANNELS, Sketch
+from .clip import SKETCH
 from .data import GROUP_VIEWS, GROUPS, REFERENCES, TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, train
 from .vae import TINY as TINY_VAE
@@ -32,9 +33,9 @@ TINY: dict[str, Any] = {
     "sample_size": 16,
     "in_channels": TINY_VAE["latent_channels"] + CHANNELS * FINER**2, "out_channels": TINY_VAE["latent_channels"],
     "encoder_hid_dim": HARMONICS * 256, "encoder_hid_dim_type": "text_proj", "cross_attention_dim": 128,
-    "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2, 3),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (64, 112), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     "class_embed_type": "projection", "projection_class_embeddings_input_dim": 16, "use_linear_projection": True,
 }  # fmt: skip
 TINY_SCHEDULE: dict[str, Any] = {"prediction_type": "v_prediction"}
@@ -56,7 +57,7 @@ def make_unet(config: dict[str, Any]) -> Any:
     unet: Any = UNet2DConditionModel(**config)
     fold_views(unet)
     if config["in_channels"] > config["out_channels"]:
-        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS).requires_grad_(False)
+        unet.sketch = Sketch(config["encoder_hid_dim"] // HARMONICS, **SKETCH).requires_grad_(False)
     return unet
 
 

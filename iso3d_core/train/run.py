@@ -26,7 +26,7 @@ from . import clip as clip_part
 from . import depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
 from .loop import TrainConfig, load_tensors, once, save_tensors
-from .start import embedding_map, for_places, old_embeddings, started_from, take_over, through
+from .start import embedding_map, for_places, grow, old_embeddings, started_from, take_over, through
 
 VAE = TrainConfig(1200, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
 CLIP = TrainConfig(
@@ -60,7 +60,7 @@ def run(part: str, options: TrainOptions) -> None:
 def run_data(options: TrainOptions) -> None:
     if options.size != TINY_SIZE:
         raise ValueError(f"--size must be {TINY_SIZE}, which the small networks are made for, got {options.size}")
-    once(lambda: build(options.work / "data", options.objects, options.size))
+    once(lambda: build(options.work / "data", options.objects, options.size, options.first_seed))
 
 
 def run_vae(options: TrainOptions) -> None:
@@ -70,7 +70,7 @@ def run_vae(options: TrainOptions) -> None:
     report = vae.train_vae(views, over(VAE, options), folder, model)
 
     def encode() -> None:
-        latents = {name: vae.encode_all(model, getattr(views, name)) for name in ("targets", "references")}
+        latents = {name: vae.encode_all(model, getattr(views, name), TINY_SIZE) for name in ("targets", "references")}
         report["scale"] = 1 / float(latents["targets"][:: max(1, len(views) // 500)].float().std())
         _finish(folder, model.vae.state_dict(), report, views)
         save_tensors(latents, options.work / "latents.pt")
@@ -96,9 +96,9 @@ def run_clip(options: TrainOptions) -> None:
     model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
     if bundle:
         towers = load_file(bundle.part("clip") / "open_clip_model.safetensors")
-        take_over(model.clip, for_places(towers, clip_part.TOWER_SIZE // 32))
+        grow(model.clip, for_places(towers, clip_part.TOWER_SIZE // 32))
         if (bundle.folder / "sketch").is_dir():
-            take_over(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
+            grow(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
 
     def embed() -> None:
@@ -134,7 +134,8 @@ def run_views(options: TrainOptions) -> None:
 def run_depth(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "depth"
     check_inputs(options.work, "depth", *ENCODED)
-    once(lambda: depth.build(options.work / "depth_data", range(len(views))))
+    seeds = range(views.first_seed, views.first_seed + len(views))
+    once(lambda: depth.build(options.work / "depth_data", seeds))
     images, captions = depth.load_depth(options.work / "depth_data")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(options.work / "clip")

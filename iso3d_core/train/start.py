@@ -33,6 +33,24 @@ def take_over(network: nn.Module, found: dict[str, Tensor], finer: int = 0) -> N
     network.load_state_dict(own)
 
 
+def grow(network: nn.Module, found: dict[str, Tensor]) -> None:
+    """Weights of a narrower network of the same layers, so that this one starts by saying the same.
+
+    What the narrower one has goes into the first channels, which do not hear of the others; these start at random and
+    listen to all. Groups and heads must be of the narrower one's size. Raises ValueError where it is the wider one.
+    """
+    own = network.state_dict()
+    for name, value in found.items():
+        if name not in own:
+            continue
+        if any(a < b for a, b in zip(own[name].shape, value.shape, strict=True)):
+            raise ValueError(f"{name} is {list(value.shape)}, more than {list(own[name].shape)}: of a wider network")
+        if value.ndim > 1:
+            own[name][: len(value)] = 0
+        own[name][tuple(slice(n) for n in value.shape)] = value.to(own[name].dtype)
+    network.load_state_dict(own)
+
+
 def for_places(found: dict[str, Tensor], places: int) -> dict[str, Tensor]:
     """Weights of an image tower whose attention pooling shall see ``places`` x ``places`` places: its positional
     embedding [1 + h w, C], the mean's first, spread over them."""

@@ -81,6 +81,11 @@ def to_rgb(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).float() / 255
 
 
+def of_size(rgb: Tensor, size: int) -> Tensor:
+    """Larger images [B, C, H, W] -> [B, C, size, size], by area."""
+    return F.interpolate(rgb, (size, size), mode="area")
+
+
 def train_vae(views: ViewSet, config: TrainConfig, folder: Path, model: VaeTraining) -> dict[str, float]:
     """Train ``model`` on target and reference views; it then holds the averaged weights."""
 
@@ -89,7 +94,7 @@ def train_vae(views: ViewSet, config: TrainConfig, folder: Path, model: VaeTrain
         targets = config.batch * 3 // 4
         picked = to_rgb(np.stack([views.targets[i, rng.integers(views.targets.shape[1])] for i in items[:targets]]))
         rest = [views.references[i, rng.integers(views.references.shape[1])] for i in items[targets:]]
-        rgb = torch.cat([picked[:, :3], to_rgb(np.stack(rest))])
+        rgb = torch.cat([picked[:, :3], of_size(to_rgb(np.stack(rest)), picked.shape[-1])])
         mask = torch.full_like(rgb[:, :1], torch.nan)
         mask[:targets] = picked[:, 3:]
         return {"rgb": rgb, "mask": mask}
@@ -111,13 +116,13 @@ def grid(rows: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def encode_all(model: VaeTraining, images: np.ndarray, batch: int = 512) -> Tensor:
-    """uint8 [N, V, S, S, 3 or 4] -> posterior means [N, V, C, h, w], fp16, unscaled."""
+def encode_all(model: VaeTraining, images: np.ndarray, size: int, batch: int = 512) -> Tensor:
+    """uint8 [N, V, S, S, 3 or 4], seen at ``size`` pixels -> posterior means [N, V, C, h, w], fp16, unscaled."""
     flat = images.reshape(-1, *images.shape[2:])
     out = []
     device = next(model.parameters()).device
     for i in range(0, len(flat), batch):
         with fast_autocast(device):
-            z = model.encode(to_rgb(flat[i : i + batch, ..., :3]).to(device)).mode()
+            z = model.encode(of_size(to_rgb(flat[i : i + batch, ..., :3]), size).to(device)).mode()
         out.append(z.half().cpu())
     return torch.cat(out).reshape(*images.shape[:2], *out[0].shape[1:])

@@ -14,6 +14,7 @@ from ..cameras import unit_sphere_matrix
 from ..priors.attention import guess_views
 from ..priors.sketch import CHANNELS, Sketch
 from ..priors.zero123 import project_pose, relative_pose
+from .clip import SKETCH
 from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
 from .diffusion import FINER
 from .loop import Batch, TrainConfig, train
@@ -47,7 +48,7 @@ class Zero123Training(nn.Module):
 
         self.unet = UNet2DConditionModel(**config)
         if config["in_channels"] > 2 * config["out_channels"]:
-            self.unet.sketch = Sketch(dim).requires_grad_(False)
+            self.unet.sketch = Sketch(dim, **SKETCH).requires_grad_(False)
         self.projection = nn.Linear(dim + 4, config["cross_attention_dim"])
         strengthen_pose(self.projection)
         self.scheduler: Any = DDIMScheduler(**schedule)
