@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from iso3d_core.priors.clip import ClipText, WordTokenizer, make_clip
-from iso3d_core.train.data import REFERENCES, TARGETS, render_item
+from iso3d_core.train.data import FINER, REFERENCES, TARGETS, render_item
 from iso3d_core.train.depth import TINY, DepthSet, DepthTraining, make_unet, render_depth
 from iso3d_core.train.run import make_schedule
 
@@ -31,7 +31,7 @@ def test_depth_covers_what_the_images_show():
         assert depth[i].max() == 255
     for i in range(REFERENCES):
         shown = torch.from_numpy(255.0 - references[i].min(axis=-1))
-        solid = F.avg_pool2d(shown[None], 2)[0] > 100
+        solid = F.avg_pool2d(shown[None], 2 * FINER)[0] > 100
         assert (solid.numpy() & (depth[TARGETS + i] == 0)).mean() < 0.03
         rows = np.flatnonzero((depth[TARGETS + i] > 60).any(axis=1))
         columns = np.flatnonzero((depth[TARGETS + i] > 60).any(axis=0))

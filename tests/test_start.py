@@ -11,7 +11,15 @@ from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.priors.attention import HARMONICS, steer
 from iso3d_core.priors.clip import ClipImage, make_image_tower
 from iso3d_core.priors.sketch import Sketch
-from iso3d_core.train.start import embedding_map, for_places, grow, old_embeddings, take_over, through
+from iso3d_core.train.start import (
+    embedding_map,
+    for_places,
+    grow,
+    old_embeddings,
+    take_over,
+    through,
+    without_reference,
+)
 from iso3d_core.types import Reference
 from iso3d_core.weights import find_bundle
 
@@ -44,6 +52,28 @@ def test_weights_of_another_unet_are_taken_over_without_effect_of_new_channels()
         expected = small(z, t, context, class_labels=labels).sample
         found = large(torch.cat([z, random(2, 4, 4, 4, seed=3)], dim=1), t, context, class_labels=labels).sample
     torch.testing.assert_close(found, expected)
+
+
+def test_a_network_of_views_starts_from_one_that_also_saw_the_reference():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    own, latents = UNet2DConditionModel(**{**UNET, "in_channels": 6}), UNET["in_channels"]
+    other = UNet2DConditionModel(**{**UNET, "in_channels": 6 + latents})
+    take_over(own, without_reference(other.state_dict(), latents))
+    noisy, guess, t, context = (
+        random(2, latents, 4, 4),
+        random(2, 2, 4, 4, seed=1),
+        torch.tensor([3, 900]),
+        random(2, 1, 12),
+    )
+    labels = random(2, 16, seed=2)
+    with torch.no_grad():
+        given = torch.cat([noisy, torch.zeros_like(noisy), guess], dim=1)
+        expected = other(given, t, context, class_labels=labels).sample
+        torch.testing.assert_close(
+            own(torch.cat([noisy, guess], dim=1), t, context, class_labels=labels).sample, expected
+        )
 
 
 def test_a_guess_of_more_pixels_is_taken_over_as_the_coarse_one():

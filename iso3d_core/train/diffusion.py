@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
     "sample_size": 16,
     "in_channels": TINY_VAE["latent_channels"] + CHANNELS * FINER**2, "out_channels": TINY_VAE["latent_channels"],
     "encoder_hid_dim": HARMONICS * 256, "encoder_hid_dim_type": "text_proj", "cross_attention_dim": 128,
-    "block_out_channels": (64, 112), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (1, 2),
+    "block_out_channels": (64, 112), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": (2, 4),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     "class_embed_type": "projection", "projection_class_embeddings_input_dim": 16, "use_linear_projection": True,

@@ -26,7 +26,7 @@ from . import clip as clip_part
 from . import depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
 from .loop import TrainConfig, load_tensors, once, save_tensors
-from .start import embedding_map, for_places, grow, old_embeddings, started_from, take_over, through
+from .start import embedding_map, for_places, grow, old_embeddings, started_from, take_over, through, without_reference
 
 VAE = TrainConfig(1200, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
 CLIP = TrainConfig(
@@ -120,15 +120,32 @@ def run_views(options: TrainOptions) -> None:
         unet.load_state_dict(load_state(options.work / "views1"))
     else:
         if bundle:
-            found = load_file(bundle.part("multiview") / "diffusion_pytorch_model.safetensors")
-            matrix = map_from(bundle, views, embeddings)
-            take_over(unet, through(found, "encoder_hid_proj.weight", matrix, HARMONICS), finer=CHANNELS)
+            take_over(unet, first_views(bundle, views, embeddings), finer=CHANNELS)
         unet.sketch.load_state_dict(load_sketch(options.work))
     model = diffusion.MultiViewTraining(unet, make_schedule(), explicit_attention=second)
     preset = diffusion.TINY_STAGE2 if second else diffusion.TINY_STAGE1
     report = diffusion.train_views(data, over(preset, options), folder, model)
-    before = {} if second else started_from(bundle, "views1", "views2")
+    before = {} if second else started_from(bundle, *("views1", "views2") if same_widths(bundle) else ("zero123",))
     once(lambda: _finish(folder, unet.state_dict(), {**report, **before}, views))
+
+
+def first_views(bundle: Bundle, views: ViewSet, embeddings: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The multi-view UNet's weights to start from: the bundle's, or where those have other widths what its
+    Zero-1-to-3 shares with it."""
+    weights = "diffusion_pytorch_model.safetensors"
+    if not same_widths(bundle):
+        found = load_file(bundle.part("zero123") / weights)
+        return without_reference(found, diffusion.TINY["out_channels"])
+    matrix = map_from(bundle, views, embeddings)
+    return through(load_file(bundle.part("multiview") / weights), "encoder_hid_proj.weight", matrix, HARMONICS)
+
+
+def same_widths(bundle: Bundle | None) -> bool:
+    """Whether the bundle's multi-view UNet has the widths of the one that is trained now."""
+    if bundle is None:
+        return True
+    config = json.loads((bundle.part("multiview") / "config.json").read_text())
+    return tuple(config["block_out_channels"]) == diffusion.TINY["block_out_channels"]
 
 
 def run_depth(options: TrainOptions) -> None:

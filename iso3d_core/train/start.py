@@ -51,6 +51,15 @@ def grow(network: nn.Module, found: dict[str, Tensor]) -> None:
     network.load_state_dict(own)
 
 
+def without_reference(found: dict[str, Tensor], latents: int) -> dict[str, Tensor]:
+    """Zero-1-to-3's weights for a network that gets no reference's latents between the noisy ones and the guess.
+
+    latents : channels of either
+    """
+    weight = found["conv_in.weight"]
+    return {**found, "conv_in.weight": torch.cat([weight[:, :latents], weight[:, 2 * latents :]], dim=1)}
+
+
 def for_places(found: dict[str, Tensor], places: int) -> dict[str, Tensor]:
     """Weights of an image tower whose attention pooling shall see ``places`` x ``places`` places: its positional
     embedding [1 + h w, C], the mean's first, spread over them."""
