@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from small import UNET
 from torch import nn
 from torch.nn import functional as F
@@ -11,6 +12,8 @@ from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.priors.attention import HARMONICS, steer
 from iso3d_core.priors.clip import ClipImage, make_image_tower
 from iso3d_core.priors.sketch import Sketch
+from iso3d_core.train import diffusion
+from iso3d_core.train.run import first_views, same_widths
 from iso3d_core.train.start import (
     embedding_map,
     for_places,
@@ -74,6 +77,17 @@ def test_a_network_of_views_starts_from_one_that_also_saw_the_reference():
         torch.testing.assert_close(
             own(torch.cat([noisy, guess], dim=1), t, context, class_labels=labels).sample, expected
         )
+
+
+def test_views_start_from_zero123_where_the_bundle_s_own_have_other_widths(monkeypatch):
+    bundle = find_bundle("tiny")
+    assert same_widths(None)
+    monkeypatch.setitem(diffusion.TINY, "block_out_channels", (8, 24))
+    assert not same_widths(bundle)
+    found = first_views(bundle, None, None)
+    assert found["conv_in.weight"].shape[1] == diffusion.TINY["in_channels"]
+    theirs = load_file(bundle.part("zero123") / "diffusion_pytorch_model.safetensors")
+    assert torch.equal(found["conv_out.weight"], theirs["conv_out.weight"])
 
 
 def test_a_guess_of_more_pixels_is_taken_over_as_the_coarse_one():
