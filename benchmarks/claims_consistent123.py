@@ -124,7 +124,7 @@ def begin(obj: WorldObject, config: GenerateConfig, multiview: MultiViewPrior) -
     embedding = multiview.embed(reference)
     view, elevation_deg = guides.reference_camera(config, multiview, embedding, reference)
     guide = guides.guide_3d(config, multiview, embedding, reference, elevation_deg)
-    return guides.warm(guide, view, config, guess=multiview.guess_volume(embedding))
+    return guides.warm(guide, view, config, solid=multiview.guess_solid(embedding))
 
 
 def make(

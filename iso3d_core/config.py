@@ -117,9 +117,8 @@ class WarmStart:
     sampling_steps, guidance_scale : of DDIM
     steps : of the fit, ``rays`` random rays each; learning_rate_grid, learning_rate_mlp : of AdamW
     hull_votes : fraction of the views whose masks a point must be in
-    lambda_mask, lambda_opacity : of the masks, and the opacity's entropy
-    lambda_solid, lambda_color : of what a sketched volume says is solid, and of its colors there, where the bundle's
-        prior has a sketch; surely_solid : of a sketched cell's likeliness, from which on no hull removes it
+    lambda_mask, lambda_opacity, lambda_solid : of the masks, the opacity's entropy, and of a sketched volume, where the
+        bundle's prior has a sketch; surely_solid : of a sketched cell's likeliness, from which on no hull removes it
     """
 
     sheets: int = 6
@@ -136,7 +135,6 @@ class WarmStart:
     lambda_mask: float = 0.5
     lambda_opacity: float = 0.02
     lambda_solid: float = 0.0
-    lambda_color: float = 0.0
     surely_solid: float = 0.5
 
 

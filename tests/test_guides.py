@@ -46,15 +46,15 @@ def test_without_anything_given_the_3d_prior_samples_views(prior):
 def test_the_start_knows_what_is_probably_solid(prior, monkeypatch):
     told = []
 
-    def warm_start(_scene, _given, _config, _on_progress, _checkpoints, guess):
-        told.append(guess)
+    def warm_start(_scene, _given, _config, _on_progress, _checkpoints, solid):
+        told.append(solid)
 
     monkeypatch.setattr(guides.isotropic3d, "warm_start", warm_start)
     stages_of(prior)
     embedding = prior.embed(load_reference(ROCKET))
-    assert torch.equal(told[0], prior.guess_volume(embedding))
-    assert told[0][3].max() > 0.9
-    assert told[0][3].min() < 0.1
+    assert torch.equal(told[0], prior.guess_solid(embedding))
+    assert told[0].max() > 0.9
+    assert told[0].min() < 0.1
 
 
 def test_a_given_field_is_gone_on_with_and_stays_as_it_was(prior):

@@ -1,14 +1,12 @@
 """The sketch: one volume, rendered by the cameras of the world."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from iso3d_core.cameras import orbit, project, unit_sphere_matrix
 from iso3d_core.config import FieldConfig, GenerateConfig, RenderConfig, WarmStart
 from iso3d_core.fields.scene import Scene
-from iso3d_core.methods.isotropic3d import guess_loss, look_up, photometric_objective
+from iso3d_core.methods.isotropic3d import look_up, photometric_objective, solid_entropy
 from iso3d_core.metrics import overlap, silhouette_iou
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.priors.sketch import SIDE, Sketch
@@ -110,12 +108,11 @@ def test_gradients_reach_every_weight_even_behind_solid_matter(sketch):
     assert torch.isfinite(volume.grad).all()
 
 
-def test_a_guess_is_unshaded_color_and_how_likely_cells_are_solid(sketch):
+def test_how_likely_cells_are_solid(sketch):
     embedding = torch.randn(2, 1, 16)
-    guess, volume = sketch.guess(embedding), sketch.volume(embedding)
-    assert guess.shape == (2, 4, SIDE, SIDE, SIDE)
-    torch.testing.assert_close(guess[:, 3], (volume[:, 3] - 2).sigmoid())
-    torch.testing.assert_close(0.8 * guess[:, :3], volume[:, :3].sigmoid().clamp(max=0.8))
+    likely = sketch.solid(embedding)
+    assert likely.shape == (2, SIDE, SIDE, SIDE)
+    torch.testing.assert_close(likely, (sketch.volume(embedding)[:, 3] - 2).sigmoid())
 
 
 # ---- what the embedded bundle's sketch says of an image ----------------------------------------------
@@ -144,7 +141,7 @@ def test_it_guesses_what_is_solid(prior):
     found = []
     for i, kind in enumerate(("cactus", "snowman", "bottle", "car")):
         obj = make_object(2_000_300 + i, kind)
-        solid = prior.guess_volume(prior.embed(reference_of(obj)))[3]
+        solid = prior.guess_solid(prior.embed(reference_of(obj)))
         exact = obj.contains(cell_centers().reshape(-1, 3).double().numpy()).reshape(SIDE, SIDE, SIDE)
         found.append(overlap(solid.numpy() > 0.5, exact))
     assert min(found) > 0.3
@@ -157,33 +154,21 @@ def test_solid_cells_draw_the_field_there_and_survive_the_hull():
     settings = GenerateConfig(field=field, render=RenderConfig(samples=16, occupancy=16), warm_start=warm)
     scene = Scene(settings.field, settings.render)
     solid = ((cell_centers() - torch.tensor([0.5, 0.0, 0.0])).norm(dim=-1) < 0.3).float()
-    green = torch.tensor([0.1, 0.8, 0.3])[:, None, None, None].expand(3, SIDE, SIDE, SIDE)
-    guess = torch.cat([green, solid[None]])
     views = orbit(torch.tensor([0.0, 90.0, 180.0, 270.0]), 10.0)
     empty = torch.zeros(4, 1, 16, 16)  # masks that leave no hull at all
-    objective = photometric_objective(scene, views, torch.ones(4, 3, 16, 16), empty, settings, guess)
+    objective = photometric_objective(scene, views, torch.ones(4, 3, 16, 16), empty, settings, solid)
     inside, outside = torch.tensor([[0.5, 0.0, 0.0]]), torch.tensor([[-0.5, 0.0, 0.0]])
     assert scene.occupancy.permits(inside).all()
     assert not scene.occupancy.permits(outside).any()
-    parts = WarmStart(lambda_solid=1.0), WarmStart(lambda_color=1.0)
-
-    def losses():
-        return [float(guess_loss(scene, guess, part, torch.Generator().manual_seed(0)).detach()) for part in parts]
-
-    before = losses()
-    both = replace(warm, lambda_solid=2.0, lambda_color=3.0)
-    found = float(guess_loss(scene, guess, both, torch.Generator().manual_seed(0)).detach())
-    assert found == pytest.approx(2 * before[0] + 3 * before[1], rel=1e-4)
+    before = float(solid_entropy(scene, solid, torch.Generator().manual_seed(0)).detach())
     optimizer = torch.optim.Adam(scene.field.parameters(), lr=0.01)
     for step in range(60):
         optimizer.zero_grad()
-        guess_loss(scene, guess, both, torch.Generator().manual_seed(step)).backward()
+        solid_entropy(scene, solid, torch.Generator().manual_seed(step)).backward()
         optimizer.step()
-    assert losses()[0] < 0.7 * before[0]
-    assert losses()[1] < 0.1 < before[1]
-    torch.testing.assert_close(scene.field(inside)[1], torch.tensor([[0.1, 0.8, 0.3]]), atol=0.1, rtol=0)
+    assert float(solid_entropy(scene, solid, torch.Generator().manual_seed(0)).detach()) < 0.7 * before
     assert objective(0, torch.Generator().manual_seed(0))[0] > 0
     x, y, z = 5, 20, 28  # the grid's order is z, y, x
-    grid = torch.zeros(2, SIDE, SIDE, SIDE)
-    grid[1, z, y, x] = 1
-    assert look_up(grid, cell_centers()[z, y, x][None])[0].tolist() == pytest.approx([0, 1])
+    grid = torch.zeros(SIDE, SIDE, SIDE)
+    grid[z, y, x] = 1
+    assert float(look_up(grid, cell_centers()[z, y, x][None])) == pytest.approx(1)

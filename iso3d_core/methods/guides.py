@@ -53,8 +53,8 @@ def optimise(
     words, similarity = describe(config, reference) if config.guided.takes_2d else (None, None)
     first = guide_3d(config, multiview, embedding, reference, elevation) if config.guided.takes_3d else None
     second = guide_2d(config, words) if words is not None else None
-    guess = None if multiview is None or embedding is None else multiview.guess_volume(embedding)
-    scene = copy.deepcopy(start) if start else warm(first, view, config, on_progress, checkpoints, given, guess)
+    solid = None if multiview is None or embedding is None else multiview.guess_solid(embedding)
+    scene = copy.deepcopy(start) if start else warm(first, view, config, on_progress, checkpoints, given, solid)
     done = consistent123.optimise(first, second, view, similarity, config, on_progress, checkpoints, scene)
     mesh = None
     if config.guided.mesh_steps:
@@ -65,12 +65,12 @@ def optimise(
 def warm(
     guide: Guide | None, view: ReferenceView, config: GenerateConfig, on_progress: OnProgress | None = None,
     checkpoints: Checkpoints | None = None, given: tuple[Cameras, Tensor, Tensor] | None = None,
-    guess: Tensor | None = None,
+    solid: Tensor | None = None,
 ) -> Scene | None:  # fmt: skip
     """A scene fitted to the reference's view and those given, else those that the 3D prior samples; None where the
     settings want no warm start, or there is nothing to fit to.
 
-    guess : as `MultiViewPrior.guess_volume` gives it
+    solid : as `MultiViewPrior.guess_solid` gives it
     """
     if config.warm_start is None:
         return None
@@ -79,7 +79,7 @@ def warm(
     if given is None:
         return None
     scene = Scene(config.field, config.render, config.seed).to(given[1].device)
-    isotropic3d.warm_start(scene, together(given, view), config, on_progress, checkpoints, guess)
+    isotropic3d.warm_start(scene, together(given, view), config, on_progress, checkpoints, solid)
     return scene
 
 

@@ -45,7 +45,7 @@ def optimise(
     scene = scene.to(prior.device)
     if config.warm_start is not None and start is None:
         given = given or sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
-        warm_start(scene, given, config, on_progress, checkpoints, prior.guess_volume(embedding))
+        warm_start(scene, given, config, on_progress, checkpoints, prior.guess_solid(embedding))
     objective = sds_objective(scene, prior, embedding, config)
     fit(
         scene, parameter_groups(scene, config.stage), objective, config.stage.steps, config.seed, "optimise",
@@ -56,12 +56,12 @@ def optimise(
 
 def warm_start(
     scene: Scene, given: tuple[Cameras, Tensor, Tensor], config: GenerateConfig, on_progress: OnProgress | None = None,
-    checkpoints: Checkpoints | None = None, guess: Tensor | None = None,
+    checkpoints: Checkpoints | None = None, solid: Tensor | None = None,
 ) -> None:  # fmt: skip
-    """Fit the scene to views, as `sample_sheets` returns them; guess : as `MultiViewPrior.guess_volume` gives it."""
+    """Fit the scene to views, as `sample_sheets` returns them; solid : as `MultiViewPrior.guess_solid` gives it."""
     assert config.warm_start is not None
     fit(
-        scene, parameter_groups(scene, config.warm_start), photometric_objective(scene, *given, config, guess),
+        scene, parameter_groups(scene, config.warm_start), photometric_objective(scene, *given, config, solid),
         config.warm_start.steps, config.seed, "warm start", on_progress, scene.preview, checkpoints,
     )  # fmt: skip
 
@@ -116,10 +116,10 @@ def bundle_orbit(prior: LatentPrior, azimuth_deg: Tensor, elevation_deg: float) 
 
 
 def photometric_objective(
-    scene: Scene, cameras: Cameras, views: Tensor, mask: Tensor, config: GenerateConfig, guess: Tensor | None = None
+    scene: Scene, cameras: Cameras, views: Tensor, mask: Tensor, config: GenerateConfig, solid: Tensor | None = None
 ) -> Callable:
-    """Squared error of random rays to the sampled views [V, 3, H, W], plus one to their masks [V, 1, H, W], plus
-    `guess_loss` where there is a guess of the volume.
+    """Squared error of random rays to the sampled views [V, 3, H, W], plus one to their masks [V, 1, H, W], plus the
+    cross-entropy of random points to how likely they are solid [z, y, x], where that is known.
 
     Outside the views' visual hull, and outside what is surely solid, is forbidden ground: the field starts solid
     inside and is carved.
@@ -129,8 +129,8 @@ def photometric_objective(
     size = views.shape[-1]
     centers = scene.occupancy.centers()
     permitted = visual_hull(centers, cameras, mask, warm.hull_votes)
-    if guess is not None and warm.lambda_solid > 0:
-        permitted |= look_up(guess[3:], centers)[:, 0] > warm.surely_solid
+    if solid is not None and warm.lambda_solid > 0:
+        permitted |= look_up(solid, centers) > warm.surely_solid
     scene.occupancy.forbid(~permitted)
     origins, directions = (r.reshape(-1, 3) for r in rays(cameras, size, size))
     colors = views.permute(0, 2, 3, 1).reshape(-1, 3)
@@ -148,31 +148,27 @@ def photometric_objective(
         color = F.mse_loss(out.rgb + (1 - out.opacity), colors[rows])
         outline = F.mse_loss(out.opacity, outlines[rows])
         loss = color + warm.lambda_mask * outline + warm.lambda_opacity * opacity_entropy(out.opacity)
-        if guess is not None and (warm.lambda_solid > 0 or warm.lambda_color > 0):
-            loss = loss + guess_loss(scene, guess, warm, generator)
+        if solid is not None and warm.lambda_solid > 0:
+            loss = loss + warm.lambda_solid * solid_entropy(scene, solid, generator)
         return loss, {"color": float(color.detach()), "samples": float(len(out.weights))}
 
     return objective
 
 
-def guess_loss(scene: Scene, guess: Tensor, warm: WarmStart, generator: torch.Generator, points: int = 8192) -> Tensor:
-    """Of random points: the cross-entropy between how likely they are solid, by the guess [4, z, y, x], and what the
-    field makes of them, its opacity over one of those cells; and where they probably are, how far its base color is
-    from the guess's (mean absolute error)."""
-    place = torch.rand(points, 3, generator=generator).to(guess) * 2 - 1
+def solid_entropy(scene: Scene, solid: Tensor, generator: torch.Generator, points: int = 8192) -> Tensor:
+    """Cross-entropy between how likely random points are solid [z, y, x] and what the field makes of them, its opacity
+    over one of those cells."""
+    place = torch.rand(points, 3, generator=generator).to(solid) * 2 - 1
     place = place[scene.occupancy.permits(place)]
-    color, wanted = look_up(guess, place).clamp(0, 1).split([3, 1], dim=1)  # interpolation may round beyond
-    density, found = scene.field(place)
-    empty = torch.exp(-density * (2 / guess.shape[1])).clamp(1e-4, 1 - 1e-4)
-    entropy = F.binary_cross_entropy(1 - empty, wanted[:, 0])
-    solid = wanted > warm.surely_solid
-    error = ((found - color).abs() * solid).sum() / (3 * solid.sum()).clamp(min=1)
-    return warm.lambda_solid * entropy + warm.lambda_color * error
+    wanted = look_up(solid, place).clamp(0, 1)  # interpolation may round beyond
+    thickness = scene.field.density(place) * (2 / len(solid))
+    empty = torch.exp(-thickness).clamp(1e-4, 1 - 1e-4)
+    return F.binary_cross_entropy(1 - empty, wanted)
 
 
 def look_up(grid: Tensor, points: Tensor) -> Tensor:
-    """A grid [C, z, y, x] of the cube [-1, 1]^3 at points [N, 3], linearly: [N, C]."""
-    return F.grid_sample(grid[None], points[None, None, None], align_corners=False)[0, :, 0, 0].T
+    """A grid [z, y, x] of the cube [-1, 1]^3 at points [N, 3], linearly: [N]."""
+    return F.grid_sample(grid[None, None], points[None, None, None], align_corners=False)[0, 0, 0, 0]
 
 
 def visual_hull(points: Tensor, cameras: Cameras, mask: Tensor, votes: float) -> Tensor:

@@ -143,11 +143,10 @@ class MultiViewPrior(LatentPrior):
         return float(heights[best]), sketched[best : best + 1, 3:].cpu()
 
     @torch.no_grad()
-    def guess_volume(self, embedding: Tensor) -> Tensor | None:
-        """Base color of the cells of the cube [-1, 1]^3 and how likely they are solid, [4, z, y, x] in 0..1, as the
-        sketch has it; None without one."""
+    def guess_solid(self, embedding: Tensor) -> Tensor | None:
+        """How likely the cells [z, y, x] of the cube [-1, 1]^3 are solid, as the sketch has it; None without one."""
         sketch = getattr(self.unet, "sketch", None)
-        return None if sketch is None else sketch.guess(embedding.to(self.device).reshape(1, 1, -1))[0].float()
+        return None if sketch is None else sketch.solid(embedding.to(self.device).reshape(1, 1, -1))[0].float()
 
     def _sketch_reference(self, embedding: Tensor, elevation_deg: Sequence[float], size: int) -> Tensor | None:
         """Azimuth 0 at some elevations [E, 4, size, size], RGB on white and coverage; None without a sketch."""

@@ -24,7 +24,6 @@ CHANNELS = 4  # RGB on white and coverage
 SIDE = 32  # cells of the volume, and pixels of the views it is trained on
 # Density of a cell: softplus(x + DENSITY_BIAS), in optical depth a cell, so that the volume starts nearly empty.
 DENSITY_BIAS = -3.0
-SHADED = 0.8  # of a base color: what the views, in the light of their training, show of it on average
 SOLID_AT = 2.0  # of the density channel: as likely solid as not, an optical depth of 0.3 a cell
 
 
@@ -83,10 +82,9 @@ class Sketch(nn.Module):
         x = self.larger[-1](x)
         return x.unflatten(1, (CHANNELS, SIDE)).float()
 
-    def guess(self, embedding: Tensor) -> Tensor:
-        """[B, 1, D] -> base color of each cell and how likely it is solid, [B, 4, z, y, x] in 0..1."""
-        color, density = self.volume(embedding).split([3, 1], dim=1)
-        return torch.cat([(color.sigmoid() / SHADED).clamp(max=1), (density - SOLID_AT).sigmoid()], dim=1)
+    def solid(self, embedding: Tensor) -> Tensor:
+        """[B, 1, D] -> how likely each cell of [B, z, y, x] is solid, 0..1."""
+        return (self.volume(embedding)[:, 3] - SOLID_AT).sigmoid()
 
     def forward(
         self, embedding: Tensor, cameras: Tensor, size: int = SIDE, every: int = 1, offset: tuple[int, int] = (0, 0)
