@@ -1,9 +1,10 @@
 """Consistent123's claims on the embedded bundle: the boundary, the dynamic prior, and the table of methods.
 
     python benchmarks/claims_consistent123.py [--objects 30] [--preset default] [--only methods,boundary,dynamic]
-        [--keep rows.jsonl]
+        [--words caption|found] [--keep rows.jsonl]
 
-Held-out objects, compared in pairs: mean of each, mean difference and its 95 % interval.
+Held-out objects, compared in pairs: mean of each, mean difference and its 95 % interval. The 2D prior's words are the
+world's caption of the object, as a user would describe it, or with ``--words found`` what CLIP finds in the image.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="to share the objects among processes")
     parser.add_argument("--preset", default="default")
     parser.add_argument("--only", default="methods,boundary,dynamic")
+    parser.add_argument("--words", choices=("caption", "found"), default="caption")
     parser.add_argument("--bundle", default="tiny")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -81,7 +83,7 @@ def main() -> None:
     ours = groups["methods"][0].config
     groups = {name: group for name, group in groups.items() if name in given.only.split(",")}
     pair, multiview = ClipPair.load(given.bundle), MultiViewPrior.load(given.bundle)
-    settings = [given.preset, find_bundle(given.bundle).info["files"], given.seed]
+    settings = [given.preset, find_bundle(given.bundle).info["files"], given.seed, given.words]
     made_with = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     rows = read_rows(given.keep, made_with)
     for number, obj in enumerate(held_out(given.first + given.objects)):
@@ -90,8 +92,9 @@ def main() -> None:
         if number < given.first or not missing:
             continue
         start, hard = begin(obj, ours, multiview), hardness(obj)
+        words = obj.caption() if given.words == "caption" else None
         for variant in missing.values():
-            mesh, switch = make(obj, variant.config, multiview, start)
+            mesh, switch = make(obj, replace(variant.config, prompt=words), multiview, start)
             row = {
                 "made_with": made_with,
                 "number": number,

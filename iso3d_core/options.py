@@ -22,7 +22,8 @@ class TrainOptions:
     batch: int | None = None
     learning_rate: float | None = None
     start: str | None = None
-    """A bundle's name or folder, from whose weights `clip`, `views --stage 1` or `zero123` go on where shapes agree."""
+    """A bundle's name or folder, from whose weights `clip`, `views --stage 1`, `depth` or `zero123` go on where shapes
+    agree."""
     compile: bool = False
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
     stage: int = 1

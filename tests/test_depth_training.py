@@ -1,13 +1,20 @@
 """Pairs of views with depth and captions, and their training with injection."""
 
+import json
+
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from iso3d_core.options import TrainOptions
 from iso3d_core.priors.clip import ClipText, WordTokenizer, make_clip
+from iso3d_core.train import data, depth
 from iso3d_core.train.data import FINER, REFERENCES, TARGETS, render_item
-from iso3d_core.train.depth import TINY, DepthSet, DepthTraining, make_unet, render_depth
-from iso3d_core.train.run import make_schedule
+from iso3d_core.train.depth import TINY, DepthSet, DepthTraining, build, make_unet, render_depth
+from iso3d_core.train.loop import load_tensors, save_tensors
+from iso3d_core.train.run import make_schedule, run_depth
+from iso3d_core.weights import find_bundle
 
 VIEWS = TARGETS + REFERENCES
 
@@ -70,10 +77,38 @@ def test_a_batch_holds_the_depth_and_caption_of_each_view():
                 own = text([captions[view[which] // VIEWS][view[which] % VIEWS]])[0]
                 assert empty or torch.allclose(batch["text"][pair, which], own, atol=1e-5)
                 seen["words"] += not empty
-    assert 10 <= seen["none"] <= 45
+    assert 30 <= seen["none"] <= 65
     assert 15 <= seen["flat"] <= 60
-    assert 6 <= seen["inject"] <= 18
-    assert 50 <= seen["words"] <= 110
+    assert 4 <= seen["inject"] <= 16
+    assert 75 <= seen["words"] <= 130
+
+
+def test_it_goes_on_from_a_bundle_with_the_text_tower_that_the_bundle_s_has(tmp_path, monkeypatch):
+    bundle = find_bundle("tiny")
+    data.build(tmp_path / "data", 1, 64, workers=1)
+    build(tmp_path / "depth_data", range(1), workers=1)
+    latents = torch.zeros(1, VIEWS, 8, 16, 16)
+    save_tensors({"targets": latents[:, :TARGETS], "references": latents[:, TARGETS:]}, tmp_path / "latents.pt")
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "report.json").write_text('{"scale": 1.0}')
+    began = []
+
+    def no_steps(_data, _config, _folder, model):
+        began.append(model)
+        return {"steps": 0}
+
+    monkeypatch.setattr(depth, "train_depth", no_steps)
+    run_depth(TrainOptions(work=tmp_path, start="tiny"))
+    weights = load_file(bundle.part("depth") / "diffusion_pytorch_model.safetensors")
+    own = began[0].unet.state_dict()
+    assert own.keys() == weights.keys()
+    assert all(torch.equal(own[name], value.float()) for name, value in weights.items())
+    # No CLIP is in the work folder: another one's words would be others to these weights.
+    text = load_file(bundle.part("text") / "open_clip_model.safetensors")
+    kept = load_tensors(tmp_path / "depth" / "text.pt")
+    assert all(torch.equal(kept[name], value.float()) for name, value in text.items())
+    report = json.loads((tmp_path / "depth" / "report.json").read_text())
+    assert report["started_from"][-1] == {"depth": bundle.info["provenance"]["training"]["depth"]["steps"]}
 
 
 def test_injected_training_shows_the_second_image_the_first():

@@ -29,8 +29,8 @@ from .vae import TINY as TINY_VAE
 from .world import make_object
 
 SIDE = 32  # pixels of the stored depth
-FLAT, WITHOUT = 0.2, 0.15  # of the images, how many see their mask as flat depth, and how many no depth at all
-NO_TEXT, INJECT = 0.5, 0.6
+FLAT, WITHOUT = 0.2, 0.3  # of the images, how many see their mask as flat depth, and how many no depth at all
+NO_TEXT, INJECT = 0.35, 0.5
 LAYERS = ("mid_block", "up_blocks")
 
 TINY: dict[str, Any] = {

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from ..options import TrainOptions
 from ..priors.attention import HARMONICS
-from ..priors.clip import WordTokenizer, load_tokenizer
+from ..priors.clip import ClipText, WordTokenizer, load_tokenizer
 from ..priors.sketch import CHANNELS, SIDE
 from ..weights import Bundle, find_bundle, sha256
 from . import clip as clip_part
@@ -155,18 +155,21 @@ def run_depth(options: TrainOptions) -> None:
     once(lambda: depth.build(options.work / "depth_data", seeds))
     images, captions = depth.load_depth(options.work / "depth_data")
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_tokenizer(options.work / "clip")
-    text = depth.text_tower(load_towers(options.work, tokenizer), tokenizer)
+    unet, bundle = depth.make_unet(), start_of(options)
+    if bundle:
+        take_over(unet, load_file(bundle.part("depth") / "diffusion_pytorch_model.safetensors"))
+    # The text tower that it was trained with stays, should CLIP have been trained again.
+    words = bundle.part("text") if bundle else options.work / "clip"
+    tokenizer = load_tokenizer(words)
+    text = ClipText.load(words) if bundle else depth.text_tower(load_towers(options.work, tokenizer), tokenizer)
     data = depth.DepthSet(depth.latents_of(views, load_latents(options.work)), images, captions, text)
-    unet = depth.make_unet()
     model = depth.DepthTraining(unet, make_schedule())
     report = depth.train_depth(data, over(depth.TINY_DEPTH, options), folder, model)
 
     def finish() -> None:
-        # The text tower as it was trained with, should CLIP be trained again.
         save_tensors(text.clip.state_dict(), folder / "text.pt")
-        shutil.copy(options.work / "clip" / "vocabulary.json", folder)
-        _finish(folder, unet.state_dict(), report, views)
+        shutil.copy(words / "vocabulary.json", folder)
+        _finish(folder, unet.state_dict(), {**report, **started_from(bundle, "depth")}, views)
 
     once(finish)
 
