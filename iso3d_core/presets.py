@@ -52,8 +52,7 @@ _TINY = GenerateConfig(
         # Thirty judgements in all, each of 1/30 of the steps: eight times as much as the paper's 20 of 5,000, so that
         # the similarity changes by as much more from one to the next.
         steps=120, boundary=(0.25, 0.7), judge_every=4, threshold=0.004, t_3d=(0.1, 0.6), guidance_3d=3.0,
-        t_2d=(0.02, 0.2), guidance_2d=5.0,  # the small 2D prior knows less of an object than it would undo
-        mesh_t_2d=(0.02, 0.2), mesh_steps=40, mesh_grid=64, mesh_resolution=128,
+        guidance_2d=5.0, mesh_steps=40, mesh_grid=64, mesh_resolution=128,
     ),
     mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
 )  # fmt: skip
