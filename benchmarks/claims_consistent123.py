@@ -81,10 +81,11 @@ def main() -> None:
     given = parser.parse_args()
     groups = variants(given.preset, given.bundle, given.seed)
     ours = groups["methods"][0].config
-    groups = {name: group for name, group in groups.items() if name in given.only.split(",")}
     pair, multiview = ClipPair.load(given.bundle), MultiViewPrior.load(given.bundle)
-    settings = [given.preset, find_bundle(given.bundle).info["files"], given.seed, given.words]
+    configs = {variant.name: variant.config.as_dict() for group in groups.values() for variant in group}
+    settings = [configs, find_bundle(given.bundle).info["files"], given.words]
     made_with = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    groups = {name: group for name, group in groups.items() if name in given.only.split(",")}
     rows = read_rows(given.keep, made_with)
     for number, obj in enumerate(held_out(given.first + given.objects)):
         made = {row["name"] for row in rows if row["number"] == number}
@@ -111,7 +112,7 @@ def main() -> None:
 
 
 def read_rows(path: Path | None, made_with: str) -> list[dict]:
-    """The rows of a file that the same preset, bundle and seed made; a line that was cut short is none."""
+    """The rows of a file that the same settings and bundle made; a line that was cut short is none."""
     text, rows = path.read_text() if path and path.exists() else "", []
     if path and text and not text.endswith("\n"):
         path.write_text(text + "\n")  # the next row gets a line of its own
