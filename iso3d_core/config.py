@@ -78,7 +78,9 @@ class Stage:
     """One call of `fit`.
 
     steps : optimiser steps; resolution : (step, pixels a side) milestones; groups : (step, groups of views) milestones
-    learning_rate_grid, learning_rate_mlp : of AdamW; t_min, t_max : range of the noise level, fractions of 1
+    learning_rate_grid, learning_rate_mlp : of AdamW; settle : the last fraction of the steps, over which they fall to
+        zero
+    t_min, t_max : range of the noise level, fractions of 1
     target : "x0" (reconstruction, with ``std_rescale``) or "sds" (plain, Eq. 7); guidance_scale : CFG
     lambda_orient : of the orientation loss (Eq. 8); lambda_opacity : of the opacity entropy
     quick_below : pixels a side under which renders go through the small encoder, where the bundle has one
@@ -89,6 +91,7 @@ class Stage:
     groups: tuple[tuple[int, int], ...] = ((0, 1),)
     learning_rate_grid: float = 0.01
     learning_rate_mlp: float = 0.001
+    settle: float = 0.0
     t_min: Ramp = Ramp(0.98, 0.02, 8_000)
     t_max: Ramp = Ramp(0.98, 0.50, 8_000)
     target: str = "x0"
@@ -115,7 +118,7 @@ class WarmStart:
     sheets : of ``views`` views each, at the given elevations in degrees
     together : sample all sheets as one group, whose views attend to each other; else each sheet alone
     sampling_steps, guidance_scale : of DDIM
-    steps : of the fit, ``rays`` random rays each; learning_rate_grid, learning_rate_mlp : of AdamW
+    steps : of the fit, ``rays`` random rays each; learning_rate_grid, learning_rate_mlp, settle : as of `Stage`
     hull_votes : fraction of the views whose masks a point must be in
     lambda_mask, lambda_opacity, lambda_solid : of the masks, the opacity's entropy, and of a sketched volume, where the
         bundle's prior has a sketch; surely_solid : of a sketched cell's likeliness, from which on no hull removes it
@@ -131,6 +134,7 @@ class WarmStart:
     rays: int = 4096
     learning_rate_grid: float = 0.01
     learning_rate_mlp: float = 0.004
+    settle: float = 0.0
     hull_votes: float = 0.8
     lambda_mask: float = 0.5
     lambda_opacity: float = 0.02

@@ -79,16 +79,19 @@ def fit(
     on_progress: OnProgress | None = None,
     preview: Callable[[], Tensor] | None = None,
     checkpoints: Checkpoints | None = None,
+    settle: float = 0.0,
 ) -> None:
     """Minimise ``objective`` for ``steps`` steps of AdamW (betas 0.9, 0.99; eps 1e-15).
 
     modules : everything the state of the work lives in, for checkpoints
     parameter_groups : as AdamW takes them
     on_progress : called after every step; it cancels by raising `Cancelled`
+    settle : the last fraction of the steps, over which the learning rates fall to zero, 0..1
     Raises Diverged after ten steps in a row without a finite loss or gradient (such steps are skipped).
     """
     optimizer = torch.optim.AdamW(parameter_groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0)
     parameters = [p for group in parameter_groups for p in group["params"]]
+    rates = [group["lr"] for group in parameter_groups]
     step = bad = 0
     state = checkpoints.load(stage) if checkpoints else None
     if state is not None:
@@ -96,6 +99,8 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         step, bad = state["step"], state["bad"]
     while step < steps:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1.0, (steps - step) / max(settle * steps, 1))
         optimizer.zero_grad(set_to_none=True)
         loss, values = objective(step, step_generator(seed, stage, step))
         loss.backward()

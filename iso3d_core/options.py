@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class TrainOptions:
     agree."""
     compile: bool = False
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` moves the matrices of hidden layers by their momentum made orthogonal: more a step, a tenth more time."""
     stage: int = 1
     """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
     out: Path | None = None

@@ -35,7 +35,7 @@ _PAPER = GenerateConfig(
     guided=GuidedConfig(resolution=128, reference_resolution=256), refine_steps=1_000,
 )  # fmt: skip
 
-TINY_WARM = WarmStart(guidance_scale=2.0, lambda_solid=0.1)
+TINY_WARM = WarmStart(guidance_scale=2.0, settle=0.5, lambda_solid=0.1)
 
 # The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
 _TINY = GenerateConfig(
@@ -45,8 +45,9 @@ _TINY = GenerateConfig(
     light=LightConfig(0.0, 0.0, 0.0, jitter=0.0, offset=(0.0, 0.0, 1.5), ambient=(0.7, 0.7), strength=0.9),
     warm_start=TINY_WARM,
     stage=Stage(
-        steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, t_min=Ramp(0.7, 0.1, 45), t_max=Ramp(0.85, 0.3, 45),
-        guidance_scale=1.5, lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
+        steps=45, resolution=((0, 64),), learning_rate_mlp=0.004, settle=0.5,
+        t_min=Ramp(0.7, 0.1, 45), t_max=Ramp(0.85, 0.3, 45), guidance_scale=1.5,
+        lambda_orient=Ramp(0.0, 1.0, 45), lambda_opacity=0.05,
     ),
     guided=GuidedConfig(
         # Thirty judgements in all, each of 1/30 of the steps: eight times as much as the paper's 20 of 5,000, so that

@@ -14,3 +14,14 @@ def no_models_of_the_users(tmp_path_factory):
         del os.environ["ISO3D_HOME"]
     else:
         os.environ["ISO3D_HOME"] = before
+
+
+@pytest.fixture
+def accelerate():
+    """A fresh accelerate: its settings are global to the process."""
+    pytest.importorskip("accelerate", reason="training needs accelerate (the train extra)")
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

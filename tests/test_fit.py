@@ -65,6 +65,20 @@ def test_the_first_step_of_adam_is_the_learning_rate_for_every_group():
     torch.testing.assert_close(b.detach(), torch.full((2,), -0.01))
 
 
+def test_settling_takes_the_learning_rates_down_to_zero():
+    slope = torch.tensor([1.0, 1.0, -1.0])  # a steady gradient: Adam's steps are the learning rate
+    places, point = [], Point()
+
+    def downhill(step, generator):
+        places.append(point.place.detach().clone())
+        return (point.place * slope).sum(), {}
+
+    run(point, downhill, steps=10, settle=0.4)
+    moved = torch.stack([*places, point.place.detach()]).diff(dim=0)
+    rates = [0.02] * 7 + [0.015, 0.01, 0.005]  # step 6, four from the end, is the last at full rate
+    torch.testing.assert_close(moved, -torch.tensor(rates)[:, None] * slope, rtol=1e-3, atol=1e-6)
+
+
 def test_progress_is_reported_after_every_step():
     point, reports = Point(), []
     run(point, point.quadratic, steps=7, on_progress=reports.append, preview=TARGET.clone)
@@ -116,6 +130,16 @@ def test_resuming_ends_where_the_uninterrupted_run_does(tmp_path, every, stop):
     resumed = run(Point(), on_progress=lambda p: seen.append(p.step), checkpoints=checkpoints)
     assert same(resumed, whole)
     assert seen == list(range(stop // every * every + 1, 21))
+
+
+@pytest.mark.parametrize("stop", [5, 13, 18])
+def test_resuming_goes_on_settling(tmp_path, stop):
+    whole = run(Point(), settle=0.5)
+    assert not same(whole, run(Point()))
+    checkpoints = Checkpoints(tmp_path, "key", 1, resume=True)
+    with pytest.raises(Cancelled):
+        run(Point(), settle=0.5, on_progress=cancel_at(stop), checkpoints=checkpoints)
+    assert same(run(Point(), settle=0.5, checkpoints=checkpoints), whole)
 
 
 def test_a_finished_stage_is_not_repeated(tmp_path):

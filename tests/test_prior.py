@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.methods.isotropic3d import camera_of
 from iso3d_core.priors import base
-from iso3d_core.priors.attention import FoldViews, fold_views, guess_views, predict
+from iso3d_core.priors.attention import FoldViews, fold_views, guess_views, predict, unread_weights
 from iso3d_core.priors.base import load_quick_vae, not_white
 from iso3d_core.priors.multiview import MultiViewPrior, triangle
 from iso3d_core.priors.sketch import Sketch
@@ -281,6 +281,27 @@ def test_a_damaged_file_of_a_bundle_is_named(name, tmp_path):
     os.truncate(copy / f"{name}.safetensors", 1000)
     with pytest.raises(InputError, match=f"damaged files: {name}"):
         MultiViewPrior.load(copy)
+
+
+def test_what_one_token_of_context_never_reads_may_be_missing(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(find_bundle("tiny").folder, tmp_path / "tiny")
+    file = folder / "multiview" / "diffusion_pytorch_model.safetensors"
+    small = base.small_unet(folder / "multiview", torch.float32, one_token=True)
+    unread, weights = unread_weights(small), load_file(file)
+    filled = {**{name: torch.full_like(small.get_parameter(name), 3.0) for name in unread}, **weights}
+    save_file({name: value for name, value in filled.items() if name not in unread}, file)
+    embedding = random(1, 1, 256)
+    with_fewer = MultiViewPrior.load(folder).sample(embedding, CAMERAS, steps=2)
+    save_file({**filled, **{name: torch.full_like(small.get_parameter(name), 3.0) for name in unread}}, file)
+    torch.testing.assert_close(MultiViewPrior.load(folder).sample(embedding, CAMERAS, steps=2), with_fewer)
+    save_file({name: value for name, value in filled.items() if name not in unread}, file)
+    with pytest.raises(RuntimeError, match=r"attn2\.to_q"):
+        base.small_unet(folder / "multiview", torch.float32, one_token=False)
+    save_file({name: value for name, value in filled.items() if "attn1.to_q" not in name}, file)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        MultiViewPrior.load(folder)
 
 
 def test_a_bundle_without_cameras_gets_hifi123s():

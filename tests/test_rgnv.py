@@ -84,7 +84,7 @@ def test_injected_attention_is_that_of_the_other_images_tokens():
 def test_two_conditions_are_injected_apart():
     kept = torch.tensor([[[1.0]], [[2.0]]]), torch.tensor([[[3.0]], [[4.0]]])
     processor = InjectAttention("a", Injection("inject", {"a": kept}), True)
-    key, value = processor.exchange(torch.zeros(6, 1, 1), torch.zeros(6, 1, 1))
+    key, value = processor.kept_for(torch.zeros(6, 1, 1))
     assert key.flatten().tolist() == [1, 1, 1, 2, 2, 2]
     assert value.flatten().tolist() == [3, 3, 3, 4, 4, 4]
 

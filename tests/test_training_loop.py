@@ -51,7 +51,12 @@ def test_no_warmup_starts_at_the_peak():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"decay": "step"}, "got 'step'"), ({"steps": 0}, "at least 1"), ({"accumulate": 0}, "at least 1")],
+    [
+        ({"decay": "step"}, "got 'step'"),
+        ({"optimizer": "sgd"}, "got 'sgd'"),
+        ({"steps": 0}, "at least 1"),
+        ({"accumulate": 0}, "at least 1"),
+    ],
 )
 def test_a_train_config_is_checked(wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -81,17 +86,6 @@ class Line(nn.Module):
 
 def line_batch(rng):
     return {"x": torch.from_numpy(rng.normal(size=(8, 3)).astype(np.float32))}
-
-
-@pytest.fixture
-def accelerate():
-    """A fresh accelerate: its settings are global to the process."""
-    pytest.importorskip("accelerate", reason="training needs accelerate (the train extra)")
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def config(steps=12, **options):

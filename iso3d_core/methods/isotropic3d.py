@@ -49,7 +49,7 @@ def optimise(
     objective = sds_objective(scene, prior, embedding, config)
     fit(
         scene, parameter_groups(scene, config.stage), objective, config.stage.steps, config.seed, "optimise",
-        on_progress, scene.preview, checkpoints,
+        on_progress, scene.preview, checkpoints, config.stage.settle,
     )  # fmt: skip
     return scene
 
@@ -63,6 +63,7 @@ def warm_start(
     fit(
         scene, parameter_groups(scene, config.warm_start), photometric_objective(scene, *given, config, solid),
         config.warm_start.steps, config.seed, "warm start", on_progress, scene.preview, checkpoints,
+        config.warm_start.settle,
     )  # fmt: skip
 
 

@@ -77,6 +77,11 @@ def fold_views(unet: Any) -> FoldViews:
     return processor
 
 
+def unread_weights(unet: Any) -> list[str]:
+    """Names of the weights that `FoldViews` never reads with one token of context: what asks for that token."""
+    return [name for name in unet.state_dict() if ".attn2.to_q." in name or ".attn2.to_k." in name]
+
+
 def with_views(unet: Any, views: int) -> Any:
     """``unet`` with its folding set to groups of ``views`` frames."""
     processor = next(iter(unet.attn_processors.values()))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -20,6 +21,8 @@ from torch.nn import functional as F
 
 from ..types import InputError
 from ..weights import Bundle, pulled
+from .attention import unread_weights
+from .clip import load_shards
 
 LARGE_BYTES = 500_000_000
 # What reading the damaged files of a bundle raises.
@@ -220,11 +223,27 @@ def load_part(bundle: Bundle, name: str, dtype: torch.dtype) -> tuple[Any, Any, 
     options: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": bundle.size_bytes > LARGE_BYTES}
     try:
         vae = AutoencoderKL.from_pretrained(bundle.part("vae"), torch_dtype=torch.float32, **options)
-        unet = UNet2DConditionModel.from_pretrained(bundle.part(name), torch_dtype=dtype, **options)
+        if bundle.size_bytes > LARGE_BYTES:
+            unet = UNet2DConditionModel.from_pretrained(bundle.part(name), torch_dtype=dtype, **options)
+        else:
+            unet = small_unet(bundle.part(name), dtype, one_token=name == "multiview")
         scheduler = DDIMScheduler.from_config(json.loads((bundle.part(name) / "scheduler_config.json").read_text()))
     except UNREADABLE as error:
         raise cannot_load(bundle, error) from error
     return vae, unet, scheduler
+
+
+def small_unet(folder: Path, dtype: torch.dtype, one_token: bool) -> Any:
+    """The UNet of an embedded bundle. With ``one_token`` of context, its file may leave out what that never reads.
+
+    Raises RuntimeError where other weights are missing.
+    """
+    from diffusers import UNet2DConditionModel
+
+    unet: Any = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+    unread = {name: unet.get_parameter(name) for name in unread_weights(unet)} if one_token else {}
+    unet.load_state_dict({**unread, **load_shards(folder, "diffusion_pytorch_model")})
+    return nn.Module.to(unet, dtype).eval()  # diffusers' own warns of a precision that no layer asks for
 
 
 def cannot_load(bundle: Bundle, error: Exception) -> InputError:

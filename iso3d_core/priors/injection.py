@@ -43,25 +43,22 @@ class InjectAttention:
         **_: object,
     ) -> Tensor:
         """hidden_states [B, L, C], encoder_hidden_states [B, K, D] or None -> [B, L, C]."""
-        own = encoder_hidden_states is None
+        mode = self.injection.mode if self.injected and encoder_hidden_states is None else "off"
+        if mode == "inject":
+            return attend(attn, hidden_states, *self.kept_for(hidden_states))
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         key, value = attn.to_k(context), attn.to_v(context)
-        if own and self.injected:
-            key, value = self.exchange(key, value)
-        return attend(attn, hidden_states, key, value)
-
-    def exchange(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        mode = self.injection.mode
         if mode == "record":
             self.injection.remembered[self.name] = (key, value)
-        elif mode == "inject":
-            kept = self.injection.remembered[self.name]
-            images = len(key) // len(kept[0])
-            key, value = (x.to(key.dtype).repeat_interleave(images, dim=0) for x in kept)
         elif mode == "pair":
             half = len(key) // 2
             key, value = (torch.cat([x[:half], x[:half]]) for x in (key, value))
-        return key, value
+        return attend(attn, hidden_states, key, value)
+
+    def kept_for(self, images: Tensor) -> list[Tensor]:
+        """The remembered key and value, one row for each of ``images`` [B, L, C]."""
+        kept = self.injection.remembered[self.name]
+        return [x.to(images.dtype).repeat_interleave(len(images) // len(x), dim=0) for x in kept]
 
 
 def share_attention(unet: Any, layers: Sequence[str]) -> Injection:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..priors.attention import unread_weights
 from ..priors.clip import load_tokenizer
 from ..priors.multiview import MultiViewPrior
 from ..types import Reference
@@ -97,7 +98,8 @@ def read_report(folder: Path) -> dict[str, Any]:
     """Final losses, hours, and the settings of one training."""
     settings = json.loads((folder / "config.json").read_text())
     report = json.loads((folder / "report.json").read_text())
-    return {**{name: settings[name] for name in ("steps", "batch", "learning_rate", "seed")}, **report}
+    shown = ("steps", "batch", "learning_rate", "optimizer", "seed")
+    return {**{name: settings[name] for name in shown if name in settings}, **report}
 
 
 def _half(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -172,6 +174,8 @@ def write_views(work: Path, folder: Path) -> None:
     unet.save_config(folder)
     state = load_tensors(work / "views2" / "final.pt")
     sketch = {name[len("sketch.") :]: state.pop(name) for name in list(state) if name.startswith("sketch.")}
+    for name in unread_weights(unet):
+        state.pop(name)
     _save(state, folder / "diffusion_pytorch_model.safetensors")
     _save(sketch, folder.parent / "sketch" / "model.safetensors")
     (folder.parent / "sketch" / "config.json").write_text(json.dumps(unet.sketch.config, indent=2) + "\n")

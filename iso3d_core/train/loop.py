@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..priors.base import choose_arithmetic
+from .muon import Muon
 
 Batch = dict[str, Any]
 
@@ -29,6 +30,7 @@ class TrainConfig:
     mixed_precision : "bf16", "fp16", "no", or "auto": bf16 where the device is fast with it
     save_every, sample_every : steps; seed : of weights, batches and noise
     compile : the networks that the model lists in ``networks``, with torch.compile
+    optimizer : "adamw", or "muon" for the matrices of hidden layers and AdamW for the rest
     """
 
     steps: int
@@ -46,8 +48,11 @@ class TrainConfig:
     mixed_precision: str = "auto"
     seed: int = 0
     compile: bool = False
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
         if self.decay not in ("linear", "cosine", "constant"):
             raise ValueError(f"decay must be linear, cosine or constant, got {self.decay!r}")
         if self.steps < 1 or self.batch < 1 or self.accumulate < 1:
@@ -97,10 +102,14 @@ def train(
         network.to(memory_format=torch.channels_last)
         if config.compile:
             network.compile()
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True,
-    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "lr": config.learning_rate, "betas": config.betas, "weight_decay": config.weight_decay, "fused": True
+    }  # fmt: skip
+    optimizer = (
+        Muon(model, **settings)
+        if config.optimizer == "muon"
+        else torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **settings)
+    )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)

@@ -41,9 +41,8 @@ ENCODED = ("data/captions.json", "vae/final.pt", "clip/final.pt")
 def over(preset: TrainConfig, options: TrainOptions) -> TrainConfig:
     """The preset with what the options override."""
     given = {name: getattr(options, name) for name in ("steps", "batch", "learning_rate")}
-    return replace(
-        preset, compile=options.compile, **{name: value for name, value in given.items() if value is not None}
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(preset, compile=options.compile, optimizer=options.optimizer, **given)
 
 
 def run(part: str, options: TrainOptions) -> None:
