@@ -35,7 +35,7 @@ _PAPER = GenerateConfig(
     guided=GuidedConfig(resolution=128, reference_resolution=256), refine_steps=1_000,
 )  # fmt: skip
 
-TINY_WARM = WarmStart(guidance_scale=2.0, settle=0.5, lambda_solid=0.1)
+TINY_WARM = WarmStart(guidance_scale=1.5, settle=0.5, lambda_solid=0.1)
 
 # The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
 _TINY = GenerateConfig(

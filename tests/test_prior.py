@@ -284,19 +284,23 @@ def test_a_damaged_file_of_a_bundle_is_named(name, tmp_path):
 
 
 def test_what_one_token_of_context_never_reads_may_be_missing(tmp_path):
+    from diffusers import UNet2DConditionModel
     from safetensors.torch import load_file, save_file
 
     folder = shutil.copytree(find_bundle("tiny").folder, tmp_path / "tiny")
     file = folder / "multiview" / "diffusion_pytorch_model.safetensors"
-    small = base.small_unet(folder / "multiview", torch.float32, one_token=True)
-    unread, weights = unread_weights(small), load_file(file)
-    filled = {**{name: torch.full_like(small.get_parameter(name), 3.0) for name in unread}, **weights}
-    save_file({name: value for name, value in filled.items() if name not in unread}, file)
+    whole = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "multiview"))
+    unread, weights = unread_weights(whole), load_file(file)
+    assert unread
+    assert not set(unread) & set(weights)  # the embedded bundle leaves them out
     embedding = random(1, 1, 256)
-    with_fewer = MultiViewPrior.load(folder).sample(embedding, CAMERAS, steps=2)
-    save_file({**filled, **{name: torch.full_like(small.get_parameter(name), 3.0) for name in unread}}, file)
-    torch.testing.assert_close(MultiViewPrior.load(folder).sample(embedding, CAMERAS, steps=2), with_fewer)
-    save_file({name: value for name, value in filled.items() if name not in unread}, file)
+    without = MultiViewPrior.load(folder)
+    assert not set(unread) & set(without.unet.state_dict())
+    filled = {**weights, **{name: torch.full_like(whole.get_parameter(name), 3.0) for name in unread}}
+    save_file(filled, file)
+    with_them = MultiViewPrior.load(folder).sample(embedding, CAMERAS, steps=2)
+    torch.testing.assert_close(with_them, without.sample(embedding, CAMERAS, steps=2))
+    save_file(weights, file)
     with pytest.raises(RuntimeError, match=r"attn2\.to_q"):
         base.small_unet(folder / "multiview", torch.float32, one_token=False)
     save_file({name: value for name, value in filled.items() if "attn1.to_q" not in name}, file)

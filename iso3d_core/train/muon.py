@@ -25,7 +25,10 @@ class Muon(torch.optim.AdamW):
         matrices = hidden_matrices(model)
         chosen = {id(p) for p in matrices}
         others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-        groups = [{"params": others, "momentum": None}, {"params": matrices, "momentum": momentum}]
+        groups: list[dict[str, Any]] = [
+            {"params": others, "momentum": None},
+            {"params": matrices, "momentum": momentum},
+        ]
         super().__init__([group for group in groups if group["params"]], **settings)
 
     @torch.no_grad()
@@ -51,7 +54,7 @@ class Muon(torch.optim.AdamW):
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """Trainable weights of linear layers and convolutions whose shorter side, outputs or inputs, is in SIDES."""
-    weights = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    weights: list[Any] = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     return [p for p in weights if p.requires_grad and SIDES[0] <= min(p.flatten(1).shape) <= SIDES[1]]
 
 
