@@ -52,7 +52,9 @@ def main() -> None:
     priors = {"isotropic3d": multiview}
     if given.stage1:
         priors[STAGE1] = MultiViewPrior.load(given.bundle)
-        priors[STAGE1].unet.load_state_dict(torch.load(given.stage1, weights_only=True))
+        unet, trained = priors[STAGE1].unet, torch.load(given.stage1, weights_only=True)
+        kept = unet.state_dict()  # without what one token of context never reads
+        unet.load_state_dict({name: trained[name] for name in kept})
     methods = dict.fromkeys((*METHODS, *priors))
     for obj in held_out(given.objects):
         reference = reference_of(obj)
