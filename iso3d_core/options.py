@@ -28,7 +28,7 @@ class TrainOptions:
     compile: bool = False
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` moves the matrices of hidden layers by their momentum made orthogonal: more a step, a tenth more time."""
+    """`muon` moves the matrices of hidden layers by their momentum made orthogonal; a step takes longer."""
     stage: int = 1
     """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
     out: Path | None = None

@@ -149,3 +149,5 @@ def test_an_interrupted_training_with_it_ends_where_a_whole_one_does(accelerate,
     plain = Map()
     train(plain, make_batch, TrainConfig(**{**vars(config), "optimizer": "adamw"}), tmp_path / "adamw")
     assert not torch.equal(whole.layer.weight, plain.layer.weight)
+    with pytest.raises(ValueError, match="another optimizer than muon"):
+        train(Map(), make_batch, config, tmp_path / "adamw")

@@ -54,7 +54,6 @@ class RefineConfig:
     prompt : a description, which the prior then follows with classifier-free guidance
     guidance_scale : of that; None takes the bundle's own
     lambda_reference : of the squared error of the reference's own view
-    settle : of the steps, the last fraction, over which the learning rates fall to zero
     reference_elevation_deg : of the reference above the horizon; None takes where the outline fits best
     texture : pixels a side; a larger texture that the mesh has keeps its size
     unwrap : make new UVs even where the mesh has some
@@ -75,7 +74,6 @@ class RefineConfig:
     reference_elevation_deg: float | None = None
     learning_rate_grid: float = 0.01
     learning_rate_mlp: float = 0.004
-    settle: float = 0.0
     texture: int = 1024
     unwrap: bool = False
     seed: int = 0
@@ -115,7 +113,7 @@ def refine(
     def run(objective: Callable, steps: int, stage: str) -> None:
         groups = field.parameter_groups(config.learning_rate_grid, config.learning_rate_mlp)
         preview = lambda: preview_views(prior, surface, field)  # noqa: E731
-        fit(field, groups, objective, steps, config.seed, stage, on_progress, preview, checkpoints, config.settle)
+        fit(field, groups, objective, steps, config.seed, stage, on_progress, preview, checkpoints)
 
     run(own_colors(prior, surface, field), config.start_steps, "start")
     if config.steps:

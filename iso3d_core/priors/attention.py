@@ -77,9 +77,9 @@ def fold_views(unet: Any) -> FoldViews:
     return processor
 
 
-def unread_weights(unet: Any) -> list[str]:
-    """Names of the weights that `FoldViews` never reads with one token of context: what asks for that token."""
-    return [name for name in unet.state_dict() if ".attn2.to_q." in name or ".attn2.to_k." in name]
+def is_unread(name: str) -> bool:
+    """Of a UNet's weight, whether `FoldViews` never reads it with one token of context: it asks for that token."""
+    return ".attn2.to_q." in name or ".attn2.to_k." in name
 
 
 def with_views(unet: Any, views: int) -> Any:

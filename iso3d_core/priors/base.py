@@ -21,10 +21,11 @@ from torch.nn import functional as F
 
 from ..types import InputError
 from ..weights import Bundle, pulled
-from .attention import unread_weights
-from .clip import load_shards
+from .attention import is_unread
+from .clip import load_shards, stored_names
 
 LARGE_BYTES = 500_000_000
+WEIGHTS = "diffusion_pytorch_model"
 # What reading the damaged files of a bundle raises.
 UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, SafetensorError, json.JSONDecodeError)
 LISTEN_SECONDS = 0.2
@@ -223,30 +224,32 @@ def load_part(bundle: Bundle, name: str, dtype: torch.dtype) -> tuple[Any, Any, 
     options: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": bundle.size_bytes > LARGE_BYTES}
     try:
         vae = AutoencoderKL.from_pretrained(bundle.part("vae"), torch_dtype=torch.float32, **options)
-        if bundle.size_bytes > LARGE_BYTES:
-            unet = UNet2DConditionModel.from_pretrained(bundle.part(name), torch_dtype=dtype, **options)
+        if name == "multiview" and leaves_out_unread(bundle.part(name)):
+            unet = load_without_unread(bundle.part(name), dtype)
         else:
-            unet = small_unet(bundle.part(name), dtype, one_token=name == "multiview")
+            unet = UNet2DConditionModel.from_pretrained(bundle.part(name), torch_dtype=dtype, **options)
         scheduler = DDIMScheduler.from_config(json.loads((bundle.part(name) / "scheduler_config.json").read_text()))
     except UNREADABLE as error:
         raise cannot_load(bundle, error) from error
     return vae, unet, scheduler
 
 
-def small_unet(folder: Path, dtype: torch.dtype, one_token: bool) -> Any:
-    """The UNet of an embedded bundle. With ``one_token`` of context, its file may leave out what that never reads.
+def leaves_out_unread(folder: Path) -> bool:
+    """Whether a UNet's file is without the weights that one token of context never reads."""
+    return not any(is_unread(name) for name in stored_names(folder, WEIGHTS))
 
-    Raises RuntimeError where other weights are missing.
-    """
+
+def load_without_unread(folder: Path, dtype: torch.dtype) -> Any:
+    """A small UNet that does not have these weights at all; diffusers would fill them with noise, and say so. Raises
+    RuntimeError where others are missing."""
     from diffusers import UNet2DConditionModel
 
     unet: Any = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
-    weights = load_shards(folder, "diffusion_pytorch_model")
-    for name in unread_weights(unet) if one_token else ():
-        if name not in weights:
+    for name in list(unet.state_dict()):
+        if is_unread(name):
             attention, layer, _ = name.rsplit(".", 2)
             setattr(unet.get_submodule(attention), layer, nn.Identity())
-    unet.load_state_dict(weights)
+    unet.load_state_dict(load_shards(folder, WEIGHTS))
     return nn.Module.to(unet, dtype).eval()  # diffusers' own warns of a precision that no layer asks for
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..priors.attention import unread_weights
+from ..priors.attention import is_unread
 from ..priors.clip import load_tokenizer
 from ..priors.multiview import MultiViewPrior
 from ..types import Reference
@@ -174,8 +174,7 @@ def write_views(work: Path, folder: Path) -> None:
     unet.save_config(folder)
     state = load_tensors(work / "views2" / "final.pt")
     sketch = {name[len("sketch.") :]: state.pop(name) for name in list(state) if name.startswith("sketch.")}
-    for name in unread_weights(unet):
-        state.pop(name)
+    state = {name: value for name, value in state.items() if not is_unread(name)}
     _save(state, folder / "diffusion_pytorch_model.safetensors")
     _save(sketch, folder.parent / "sketch" / "model.safetensors")
     (folder.parent / "sketch" / "config.json").write_text(json.dumps(unet.sketch.config, indent=2) + "\n")

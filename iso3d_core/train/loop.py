@@ -119,6 +119,8 @@ def train(
     if checkpoint.exists():
         state = load_tensors(checkpoint)
         plain.load_state_dict(state["model"])
+        if len(state["optimizer"]["param_groups"]) != len(optimizer.param_groups):
+            raise ValueError(f"{folder} was begun with another optimizer than {config.optimizer}; go on with that one")
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         scheduler.base_lrs = [config.learning_rate] * len(scheduler.base_lrs)  # what is asked for now holds

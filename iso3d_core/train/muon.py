@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SIDES = (32, 512)  # the shorter side of a matrix: smaller ones gain little, larger ones cost more than they gain
+SIDES = (32, 512)  # the shorter side of a matrix, by whose square the iteration's work grows
 STEPS = 5  # of the Newton-Schulz iteration
 QUINTIC = (3.4445, -4.7750, 2.0315)  # a x + b x^3 + c x^5 brings singular values in (0, 1] near 1
 RMS = 0.2  # of AdamW's step over its learning rate
