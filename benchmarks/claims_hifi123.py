@@ -1,6 +1,6 @@
 """HiFi-123's claims on the embedded bundle: depth-conditioned inversion, RGNV at every azimuth, its reuse, RGSD.
 
-    python benchmarks/claims_hifi123.py [--inverted 200] [--objects 30] [--refined 30]
+    python benchmarks/claims_hifi123.py [--inverted 200] [--objects 30] [--refined 30] [--blurred 30]
 
 Held-out objects, compared in pairs: mean of each, mean difference and its 95 % interval.
 """
@@ -11,11 +11,14 @@ import argparse
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
+import trimesh
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +31,7 @@ from iso3d_core.priors.depth import DepthPrior, nearness
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.render.surface import Surface
 from iso3d_core.train.evaluate import reference_light, reference_of
-from iso3d_core.train.world import Light, held_out
+from iso3d_core.train.world import Light, WorldObject, held_out
 from iso3d_core.types import Mesh, Reference
 
 SIZE, STEPS, ELEVATION = 64, 20, 15.0  # STEPS of the inversion's claim; RGNV takes the bundle's own
@@ -39,8 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inverted", type=int, default=200, help="objects of the first comparison")
     parser.add_argument("--objects", type=int, default=30, help="objects of RGNV, and whether its reuse is timed")
-    parser.add_argument("--refined", type=int, default=30, help="objects of the last comparison: a minute each")
-    parser.add_argument("--first", type=int, default=0, help="of the refined objects, to share them among processes")
+    parser.add_argument("--refined", type=int, default=30, help="objects of RGSD on coarse meshes: a minute each")
+    parser.add_argument("--blurred", type=int, default=30, help="objects of RGSD on true shapes: a minute each")
+    parser.add_argument("--first", type=int, default=0, help="of these objects, to share them among processes")
     parser.add_argument("--bundle", default="tiny")
     given = parser.parse_args()
     prior, views = DepthPrior.load(given.bundle), MultiViewPrior.load(given.bundle)
@@ -50,8 +54,13 @@ def main() -> None:
         objects = held_out(given.objects)
         enhancement(prior, views, objects)
         speed(prior, objects[0])
-    if given.refined:
-        refinement(prior, views, held_out(given.first + given.refined)[given.first :], given.bundle)
+    coarse = partial(coarse_mesh, views, given.bundle)
+    for count, what, start in (
+        (given.refined, "the same coarse mesh", coarse),
+        (given.blurred, "the true shape, its colors blurred", blurred_colors),
+    ):
+        if count:
+            refinement(prior, views, held_out(given.first + count)[given.first :], what, start)
 
 
 def inversion(prior: DepthPrior, objects: list) -> None:
@@ -131,7 +140,8 @@ def enhance(prior, reference, coarse, mask, depth, memory, without: str = "") ->
     if without == "depth":
         condition.depth.zero_()
     steps, until = rgnv.schedule(prior, None, None)
-    z = rgnv.invert_latents(prior, prior.encode(coarse), condition, steps, until)[-1]
+    corrections = rgnv.correcting(prior, None)
+    z = rgnv.invert_latents(prior, prior.encode(coarse), condition, steps, until, None, corrections)[-1]
     out = prior.decode(rgnv.denoise(prior, z, condition, steps, until, memory=memory)[0])
     solid = (mask * 2).clamp(0, 1)
     return out * solid + 1 - solid
@@ -151,10 +161,13 @@ def speed(prior: DepthPrior, obj) -> None:
         print(f" ({whole / second:.2f} x)")
 
 
-def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: str) -> None:
-    """RGSD against SDS of the same prior, from the same coarse mesh, over eight views: CLIP similarity and contextual
-    distance to the reference, PSNR and SSIM to the true views in the bundle's light, and in the reference's; also PSNR
-    and mean absolute error where the mesh and the object both are: the shape is the same for all, the colors differ."""
+def refinement(
+    prior: DepthPrior, views: MultiViewPrior, objects: list, what: str, start: Callable[[WorldObject], Mesh]
+) -> None:
+    """RGSD against SDS of the same prior, from the mesh that ``start`` makes, over eight views: CLIP similarity and
+    contextual distance to the reference, PSNR and SSIM to the true views in the bundle's light, and in the reference's;
+    also PSNR and mean absolute error where the mesh and the object both are: the shape is the same for all, the colors
+    differ."""
     found: dict[tuple, list[float]] = defaultdict(list)
     azimuths = even_azimuths(8)
     for obj in objects:
@@ -163,7 +176,7 @@ def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: 
         truth, solid, _ = true_views(obj, cameras)
         truths = {"": truth, " in its light": true_views(obj, cameras, reference_light(obj))[0]}
         target = views.embed(reference).flatten()
-        coarse = generate(reference, configure("fast", bundle), prior=views)
+        coarse = start(obj)
         meshes = {"coarse": coarse}
         for name in ("sds", "rgsd"):
             meshes[name] = refine(coarse, reference, prior, RefineConfig(target=name))
@@ -183,10 +196,34 @@ def refinement(prior: DepthPrior, views: MultiViewPrior, objects: list, bundle: 
             shown = F.interpolate(reference.on_white()[None], (SIZE, SIZE), mode="area")[0]
             found[name, "contextual"].append(float(np.mean([contextual_distance(x, shown) for x in images])))
         print("  ", obj.kind, {f"{a} {b}": round(v[-1], 3) for (a, b), v in found.items()}, file=sys.stderr, flush=True)
-    print(f"\n## Refining the same coarse mesh, {len(objects)} objects, eight views\n")
+    print(f"\n## Refining {what}, {len(objects)} objects, eight views\n")
     print("| | coarse | SDS | RGSD | RGSD - SDS | 95 % |\n|---|---|---|---|---|---|")
     for name in dict.fromkeys(measure for _, measure in found):
         print(row(f"{name} | {np.mean(found['coarse', name]):.3f}", found["sds", name], found["rgsd", name]))
+
+
+def coarse_mesh(views: MultiViewPrior, bundle: str, obj: WorldObject) -> Mesh:
+    return generate(reference_of(obj), configure("fast", bundle), prior=views)
+
+
+def blurred_colors(obj: WorldObject, blur: float = 0.12, edge: float = 0.07) -> Mesh:
+    """The object's own shape, its base colors averaged over neighbourhoods of the surface (a Gaussian of radius
+    ``blur``); ``edge`` : the longest of its triangles."""
+    points, colors = [], []
+    for part, mesh in zip(obj.parts, obj.meshes, strict=True):
+        some = trimesh.sample.sample_surface(mesh, int(2000 * mesh.area) + 50, seed=0)[0]
+        others = [other.contains(some) for other in obj.parts if other is not part]
+        points.append(some[~np.any(others, axis=0)] if others else some)
+        colors.append(part.material.albedo(part.to_local(points[-1])))
+    vertices, faces = trimesh.remesh.subdivide_to_size(obj.mesh.vertices, obj.mesh.faces, edge)
+    distance, near = cKDTree(np.concatenate(points)).query(vertices, 150)
+    weight = np.exp(-((distance / blur) ** 2) / 2)[..., None] + 1e-9
+    color = (weight * np.concatenate(colors)[near]).sum(axis=1) / weight.sum(axis=1)
+    normals = trimesh.Trimesh(vertices, faces, process=False).vertex_normals
+    return Mesh(
+        vertices.astype(np.float32), faces.astype(np.int32), normals.astype(np.float32),
+        vertex_colors=np.round(color * 255).clip(0, 255).astype(np.uint8),
+    )  # fmt: skip
 
 
 def fit_to(mesh: Mesh, obj) -> Mesh:

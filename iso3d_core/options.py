@@ -24,7 +24,7 @@ class TrainOptions:
     learning_rate: float | None = None
     start: str | None = None
     """A bundle's name or folder, from whose weights `clip`, `views --stage 1`, `depth` or `zero123` go on where shapes
-    agree."""
+    agree; of `vae` the decoder alone, so that what knows its latents still does."""
     compile: bool = False
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
     optimizer: Literal["adamw", "muon"] = "adamw"

@@ -24,7 +24,7 @@ from .priors.injection import KeysValues
 from .priors.photo_depth import estimate_depth
 from .types import InputError, OnProgress, Progress, Reference
 
-PAPER = {"steps": 50, "strength": 0.6}
+PAPER = {"steps": 50, "strength": 0.6, "corrections": 0}
 OnStep = Callable[[int, int], None]
 
 
@@ -154,13 +154,13 @@ def remember(
     strength: float | None = None,
     prompt: str = "",
     on_step: OnStep | None = None,
-    corrections: int = 0,
+    corrections: int | None = None,
 ) -> Memory:
     """Invert a reference, to be used for any number of calls of `enhance` with the same steps, strength and prompt.
 
     depth : [1, 1, H, W] of the reference; None asks the estimator where there is one, else takes the mask as flat
         depth, which the paper found to do as well
-    corrections : as of `invert_latents`
+    corrections : as of `invert_latents`; None takes the bundle's own
     """
     rgb, mask = reference.on_white()[None].float(), reference.rgba[None, 3:].float()
     depth = estimate_depth(reference) if depth is None else depth
@@ -169,7 +169,7 @@ def remember(
     plain = prior.condition(depth)
     steps, until = schedule(prior, steps, strength)
     z = prior.encode(on_background(prior, rgb, mask).to(prior.device))
-    states = invert_latents(prior, z, plain, steps, until, on_step, corrections)
+    states = invert_latents(prior, z, plain, steps, until, on_step, correcting(prior, corrections))
     return Memory(states, prior.condition(depth, prompts))
 
 
@@ -225,7 +225,7 @@ def enhance(
     scale = guidance(prior, guidance_scale)
     plain = prior.condition(depth)
     z = prior.encode(on_background(prior, rgb, mask).to(prior.device)).detach()
-    z = invert_latents(prior, z, plain, steps, until, report_from(before))[-1]
+    z = invert_latents(prior, z, plain, steps, until, report_from(before), correcting(prior, None))[-1]
     z, _ = denoise(prior, z, prior.condition(depth, prompts), steps, until, scale, memory, report_from(before + until))
     with torch.no_grad():
         out = prior.decode(z).cpu()
@@ -243,6 +243,11 @@ def schedule(prior: DepthPrior, steps: int | None, strength: float | None) -> tu
     if not 0 <= strength <= 1:
         raise InputError(f"strength must be 0 to 1, got {strength}")
     return steps, round(strength * steps)
+
+
+def correcting(prior: DepthPrior, corrections: int | None) -> int:
+    """Corrections of each step of inversion; None takes the bundle's own, else none, as the public code."""
+    return int({**PAPER, **prior.info.get("rgnv", {})}["corrections"]) if corrections is None else corrections
 
 
 def guidance(prior: DepthPrior, scale: float | None) -> float:

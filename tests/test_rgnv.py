@@ -135,6 +135,18 @@ def test_corrections_bring_denoising_back_to_where_inversion_began(prior):
     assert errors[2] < errors[1] / 2
 
 
+def test_a_bundle_says_how_often_inversion_is_corrected():
+    corrected, plain = make_prior(rgnv={"steps": 4, "strength": 1.0, "corrections": 2}), make_prior()
+    for prior, given in ((corrected, None), (plain, 2)):
+        memory = rgnv.remember(prior, reference(), steps=4, strength=1.0, corrections=given)
+        assert torch.equal(memory.states, rgnv.remember(corrected, reference()).states)
+    assert not torch.equal(memory.states, rgnv.remember(plain, reference(), steps=4, strength=1.0).states)
+    # The views as well as the reference.
+    rgb, mask = views(2)
+    once = rgnv.enhance(corrected, reference(), rgb, mask, memory=memory)
+    assert not torch.allclose(once, rgnv.enhance(plain, reference(), rgb, mask, None, 1.0, 4, memory=memory))
+
+
 def test_a_corrected_step_of_a_linear_model_is_the_exact_one():
     """Noise a * z: the step from abar 1 to abar solves z' = sqrt(abar) z + sqrt(1 - abar) a z'."""
     prior, a = make_prior(), 0.3

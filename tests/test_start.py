@@ -1,5 +1,7 @@
 """Training that starts from a bundle: weights that do not quite fit are made to."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
+from iso3d_core.options import TrainOptions
 from iso3d_core.priors.attention import HARMONICS, steer
 from iso3d_core.priors.clip import ClipImage, make_image_tower
 from iso3d_core.priors.sketch import Sketch
-from iso3d_core.train import diffusion, start
-from iso3d_core.train.run import first_views, same_widths
+from iso3d_core.train import data, diffusion, start
+from iso3d_core.train.loop import load_tensors
+from iso3d_core.train.run import first_views, run_vae, same_widths
 from iso3d_core.train.start import (
     embedding_map,
     for_places,
@@ -172,3 +176,19 @@ def test_a_bundle_s_embeddings_of_training_references_are_those_of_a_user_s(monk
         rgba = np.concatenate([images[i, j], np.full((64, 64, 1), 255, np.uint8)], axis=-1)
         reference = Reference(torch.from_numpy(rgba).permute(2, 0, 1) / 255)
         torch.testing.assert_close(found[i, j], tower.embed(reference)[0, 0], atol=1e-3, rtol=1e-3)
+
+
+def test_a_vae_goes_on_with_its_decoder_alone(tmp_path):
+    bundle = find_bundle("tiny")
+    data.build(tmp_path / "data", 2, 64, workers=1)
+    run_vae(TrainOptions(work=tmp_path, start="tiny", steps=2, batch=4))
+    before = load_file(bundle.part("vae") / "diffusion_pytorch_model.safetensors")
+    after = load_tensors(tmp_path / "vae" / "final.pt")
+    assert after.keys() == before.keys()
+    same = {name for name, value in before.items() if torch.equal(after[name], value.float())}
+    assert same == {name for name in before if name.startswith(("encoder.", "quant_conv."))}
+    report = json.loads((tmp_path / "vae" / "report.json").read_text())
+    assert report["scale"] == bundle.info["latent_scale"]  # not of these two objects' latents
+    assert report["started_from"][-1] == {"vae": bundle.info["provenance"]["training"]["vae"]["steps"]}
+    assert report["kept_of_start"] == 0.1
+    assert not {"half", "kl"} & report.keys()

@@ -305,6 +305,20 @@ def test_the_vae_loss_is_of_full_and_half_size_and_the_information():
     torch.testing.assert_close(out["half"], half.detach())
 
 
+def test_a_decoder_alone_is_trained_on_whole_latents_and_keeps_some_of_what_it_was():
+    torch.manual_seed(0)
+    model, other = VaeTraining(VAE, unshuffle=2), VaeTraining(VAE, unshuffle=2)
+    model.keep_latents()
+    out = model({"rgb": random(2, 3, 16, 16).sigmoid(), "mask": random(2, 1, 16, 16).sigmoid().round()})
+    assert out.keys() == {"loss", "psnr"}
+    out["loss"].backward()
+    trained = {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None}
+    assert trained == {"decoder", "post_quant_conv"}
+    own, before = model.vae.decoder.conv_in.weight.detach().clone(), other.vae.decoder.conv_in.weight
+    model.blend(other.vae.state_dict())
+    torch.testing.assert_close(model.vae.decoder.conv_in.weight, 0.9 * own + 0.1 * before)
+
+
 def test_the_reconstruction_loss_in_closed_form():
     rgb, mask = random(2, 3, 16, 16).sigmoid(), random(2, 1, 16, 16).sigmoid().round()
     ramp = torch.linspace(0, 0.15, 16).expand(16, 16)  # 0.01 a column

@@ -63,7 +63,7 @@ def write_bundle(work: Path, out: Path, license_name: str = "Apache-2.0") -> Non
         "light": asdict(light), "guidance_scale": 3.0, "familiar_limit": limit,
         # RGNV, with the part `depth`: which layers take the reference's keys and values, and on what background.
         "injected_layers": list(depth.LAYERS), "inject_from": 0, "background": 1.0,
-        "rgnv": {"steps": 6, "strength": 0.8},
+        "rgnv": {"steps": 5, "strength": 0.8, "corrections": 1},
         "provenance": {
             "made_by": "python -m iso3d_core.train data, vae, clip, views --stage 1, views --stage 2, depth, zero123, "
             "bundle",

@@ -20,6 +20,7 @@ from .data import ViewSet
 from .loop import Batch, TrainConfig, fast_autocast, train
 
 TINY_UNSHUFFLE = 4
+KEPT = 0.1  # of the weights that a decoder trained alone had before
 TINY: dict[str, Any] = {
     "in_channels": 3 * TINY_UNSHUFFLE**2, "out_channels": 4 * TINY_UNSHUFFLE**2, "latent_channels": 8,
     "down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",),
@@ -47,6 +48,19 @@ class VaeTraining(nn.Module):
     def networks(self) -> list[nn.Module]:
         return [self.vae.encoder, self.vae.decoder]
 
+    def keep_latents(self) -> None:
+        """Train the decoder alone, and for whole latents alone: what was trained on these goes on with them."""
+        self.vae.encoder.requires_grad_(False)
+        self.vae.quant_conv.requires_grad_(False)
+        self.half_weight = self.kl_weight = 0.0
+
+    @torch.no_grad()
+    def blend(self, before: dict[str, Tensor]) -> None:
+        """Keep a little of the weights from ``before`` training: a decoder that has only seen true latents makes more
+        of the mistakes in those that a small prior samples."""
+        for name, value in self.vae.state_dict().items():
+            value.lerp_(before[name].to(value), KEPT)
+
     def encode(self, rgb: Tensor) -> Any:
         """[B, 3, S, S] -> diffusers' posterior distribution."""
         return self.vae.encode(F.pixel_unshuffle(rgb * 2 - 1, self.unshuffle)).latent_dist
@@ -61,10 +75,14 @@ class VaeTraining(nn.Module):
         posterior = self.encode(rgb)
         z = posterior.sample()
         loss, l2 = reconstruction_loss(*self.decode(z), rgb, mask)
-        half, _ = reconstruction_loss(*self.decode(F.avg_pool2d(z, 2)), F.avg_pool2d(rgb, 2), F.avg_pool2d(mask, 2))
-        kl = posterior.kl().mean()
-        total = loss + self.half_weight * half + self.kl_weight * kl
-        return {"loss": total, "psnr": -10 * torch.log10(l2.detach()), "half": half.detach(), "kl": kl.detach()}
+        found = {"psnr": -10 * torch.log10(l2.detach())}
+        if self.half_weight:
+            half, _ = reconstruction_loss(*self.decode(F.avg_pool2d(z, 2)), F.avg_pool2d(rgb, 2), F.avg_pool2d(mask, 2))
+            loss, found["half"] = loss + self.half_weight * half, half.detach()
+        if self.kl_weight:
+            kl = posterior.kl().mean()
+            loss, found["kl"] = loss + self.kl_weight * kl, kl.detach()
+        return {"loss": loss, **found}
 
 
 def reconstruction_loss(rgb: Tensor, mask: Tensor, true_rgb: Tensor, true_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,6 +141,7 @@ def encode_all(model: VaeTraining, images: np.ndarray, size: int, batch: int = 5
     device = next(model.parameters()).device
     for i in range(0, len(flat), batch):
         with fast_autocast(device):
-            z = model.encode(of_size(to_rgb(flat[i : i + batch, ..., :3]), size).to(device)).mode()
+            rgb = to_rgb(np.array(flat[i : i + batch, ..., :3]))  # a copy: files are mapped to be read only
+            z = model.encode(of_size(rgb, size).to(device)).mode()
         out.append(z.half().cpu())
     return torch.cat(out).reshape(*images.shape[:2], *out[0].shape[1:])
