@@ -66,20 +66,20 @@ def run_vae(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "vae"
     check_inputs(options.work, "vae", "data/captions.json")
     model, bundle = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE), start_of(options)
-    before = load_file(bundle.part("vae") / "diffusion_pytorch_model.safetensors") if bundle else {}
     if bundle:
+        before = load_file(bundle.part("vae") / "diffusion_pytorch_model.safetensors")
         model.vae.load_state_dict(before)
         model.keep_latents()
     report = vae.train_vae(views, over(VAE, options), folder, model)
     if bundle:
         model.blend(before)
-        report["kept_of_start"] = vae.KEPT
+        report |= {"kept_of_start": vae.KEPT, **started_from(bundle, "vae")}
 
     def encode() -> None:
         latents = {name: vae.encode_all(model, getattr(views, name), TINY_SIZE) for name in ("targets", "references")}
-        own = 1 / float(latents["targets"][:: max(1, len(views) // 500)].float().std())
-        report["scale"] = bundle.info["latent_scale"] if bundle else own
-        _finish(folder, model.vae.state_dict(), {**report, **started_from(bundle, "vae")}, views)
+        deviation = float(latents["targets"][:: max(1, len(views) // 500)].float().std())
+        report["scale"] = bundle.info["latent_scale"] if bundle else 1 / deviation  # the same latents, the same scale
+        _finish(folder, model.vae.state_dict(), report, views)
         save_tensors(latents, options.work / "latents.pt")
 
     once(encode)
