@@ -83,8 +83,14 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         preset="paper",
         warm_start=None,
         stage=replace(
-            _TINY.stage, steps=300, guidance_scale=5.0, t_min=Ramp(0.98, 0.02, 240), t_max=Ramp(0.98, 0.5, 240)
+            _TINY.stage,
+            steps=300,
+            resolution=((0, 32), (150, 64)),
+            guidance_scale=2.0,
+            t_min=Ramp(0.98, 0.02, 240),
+            t_max=Ramp(0.98, 0.5, 240),
         ),
+        guided=replace(_TINY.guided, resolution=64, reference_resolution=64),  # not the stage's first
     ),
 }
 

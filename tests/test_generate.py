@@ -204,6 +204,13 @@ def test_shorter_presets_of_the_published_weights_go_their_whole_way():
     assert customise(whole, resolution=96).guided.resolution is None  # the stage's, which is 96 then
 
 
+def test_guided_methods_of_the_embedded_bundle_see_views_as_its_networks_do():
+    for config in PRESETS["tiny"].values():
+        for side in (config.guided.resolution, config.guided.reference_resolution):
+            assert (side or config.stage.resolution[0][1]) == 64  # pure SDS alone begins smaller
+        assert milestone(config.stage.resolution, config.stage.steps) == 64
+
+
 def test_a_scene_to_start_from_is_gone_on_with_and_not_changed(prior, reference):
     embedding, config, stages = prior.embed(reference), short(), []
     first = optimise(prior, embedding, config)

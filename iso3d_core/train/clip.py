@@ -1,7 +1,7 @@
 """Train CLIP: an open_clip model, contrastive on renders and captions, and predicting other views.
 
 Other objects are easy negatives, so the viewing direction would never be needed to tell images apart: each batch
-holds four directions of every object, and captions name the direction. The `Sketch` shows other views from the
+holds several directions of every object, and captions name the direction. The `Sketch` shows other views from the
 embedding, and its volume is compared with the exact solid: what novel-view diffusion needs, the embedding keeps.
 """
 
@@ -27,7 +27,8 @@ from .vae import to_rgb
 MEAN = STD = [0.5, 0.5, 0.5]
 CONTEXT = 40
 VIEWS_EACH = 2
-SKETCHED = 2  # every so many of a batch's references are sketched: it costs as much as looking at all of them
+DIRECTIONS = 2  # references of each object in a batch
+SKETCHED = 1  # every so many of a batch's references are sketched: it costs as much as looking at all of them
 EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
 TOWER_SIZE = 128  # pixels a side that the image tower sees, whatever the references have: 4 x 4 places at its end
 SHADED = 0.8  # of a base color: what the target views, in their light, show of it on average
@@ -174,11 +175,12 @@ class ReferenceSet:
             "colored": colored,
         }
 
-    def all_references(self, rng: np.random.Generator, size: int) -> Batch:
-        """``size`` images: all four references, four directions, of size / 4 objects."""
-        items = np.repeat(rng.integers(len(self.views), size=size // REFERENCES), REFERENCES)
+    def draw(self, rng: np.random.Generator, size: int) -> Batch:
+        """``size`` images: some of the references, each from a direction of its own, of size / DIRECTIONS objects."""
+        items = rng.integers(len(self.views), size=size // DIRECTIONS)
+        reference = np.stack([rng.permutation(REFERENCES)[:DIRECTIONS] for _ in items])
         mirrored = bool(rng.random() < self.mirror)
-        return self.batch(rng, items, np.tile(np.arange(REFERENCES), size // REFERENCES), mirrored)
+        return self.batch(rng, np.repeat(items, DIRECTIONS), reference.ravel(), mirrored)
 
 
 def other_side(caption: str) -> str:
@@ -189,7 +191,7 @@ def other_side(caption: str) -> str:
 
 def train_clip(data: ReferenceSet, config: TrainConfig, folder: Path, model: ClipTraining) -> dict[str, float]:
     """Train ``model``; it then holds the averaged weights."""
-    return train(model, lambda rng: data.all_references(rng, config.batch), config, folder)
+    return train(model, lambda rng: data.draw(rng, config.batch), config, folder)
 
 
 @torch.no_grad()
