@@ -124,10 +124,15 @@ def test_a_thumbnail_is_the_mean_of_its_pixels():
     assert np.abs(thumbs.permute(0, 1, 3, 4, 2).numpy() - mean).max() <= 0.51
 
 
+class Views(SimpleNamespace):
+    def __len__(self):
+        return len(self.references)
+
+
 def reference_set(**settings):
     """Two objects with random pictures; a word's token is its length."""
     rng = np.random.default_rng(0)
-    views = SimpleNamespace(
+    views = Views(
         azimuth=rng.uniform(0, 360, (2, 16)), elevation=rng.uniform(-10, 40, (2, 16)),
         references=rng.integers(0, 256, (2, 4, 8, 8, 3), dtype=np.uint8),
         captions=[["red cup seen from the front left"] * 4, ["blue house seen from the right"] * 4],
@@ -154,7 +159,7 @@ def test_a_batch_holds_every_other_pixel_of_the_views_its_cameras_see():
 
 
 def test_every_second_reference_of_a_batch_is_sketched_in_turn():
-    data, items, reference = reference_set(), np.array([0, 0, 1, 1]), np.array([0, 3, 2, 1])
+    data, items, reference = reference_set(sketched=2), np.array([0, 0, 1, 1]), np.array([0, 3, 2, 1])
     drawn = [data.batch(np.random.default_rng(seed), items, reference) for seed in range(8)]
     assert {tuple(batch["sketched"].tolist()) for batch in drawn} == {(0, 2), (1, 3)}
     for batch in drawn:
@@ -163,6 +168,22 @@ def test_every_second_reference_of_a_batch_is_sketched_in_turn():
         facing = data.views.azimuth[items[rows], 12 + reference[rows]]
         assert torch.equal(batch["solid"], seen_from(data.solids.cells[items[rows]], facing, 32))
         assert len(batch["seen"]) == len(batch["seen_from"]) == len(batch["color"]) == len(batch["colored"]) == 2
+
+
+def test_a_drawn_batch_holds_different_directions_of_each_of_its_objects():
+    data = reference_set(mirror=0.0)
+    pictures = {to_rgb(data.views.references[i, j]).numpy().tobytes(): (i, j) for i in range(2) for j in range(4)}
+    directions = set()
+    for seed in range(8):
+        batch = data.draw(np.random.default_rng(seed), 4)
+        first, second, third, fourth = [pictures[picture.numpy().tobytes()] for picture in batch["rgb"]]
+        assert first[0] == second[0]
+        assert third[0] == fourth[0]
+        assert first != second
+        assert third != fourth
+        assert len(batch["sketched"]) == 4
+        directions |= {first[1], second[1], third[1], fourth[1]}
+    assert directions == {0, 1, 2, 3}
 
 
 def test_a_mirrored_batch_is_what_mirrored_objects_look_like():
