@@ -83,13 +83,12 @@ def test_clip_training_has_finite_losses_and_trains_everything():
     batch = {
         "rgb": random(4, 3, 16, 16).sigmoid(),
         "tokens": WordTokenizer(list("abcdef"), 6)(["a b", "c", "d e f", "a"]),
-        "sketched": torch.tensor([1, 3]),
-        "seen_from": random(2, 3, 16, seed=1),
-        "seen": random(2, 3, 4, 16, 16, seed=2).sigmoid(),
+        "seen_from": random(4, 3, 16, seed=1),
+        "seen": random(4, 3, 4, 16, 16, seed=2).sigmoid(),
         "offset": (1, 0),
-        "solid": random(2, 32, 32, 32, seed=3).sigmoid(),
-        "color": random(2, 3, 32, 32, 32, seed=4).sigmoid(),
-        "colored": random(2, 32, 32, 32, seed=5).sigmoid(),
+        "solid": random(4, 32, 32, 32, seed=3).sigmoid(),
+        "color": random(4, 3, 32, 32, 32, seed=4).sigmoid(),
+        "colored": random(4, 32, 32, 32, seed=5).sigmoid(),
     }
     out = model(batch)
     parts = out["contrast"] + 0.5 * out["view"] + 3 * out["solid"] + 2 * out["color"]
@@ -100,7 +99,7 @@ def test_clip_training_has_finite_losses_and_trains_everything():
     logits = (model.clip.logit_scale.exp() * (image / 4) @ text.T).detach()
     contrast = -(logits.log_softmax(0).diagonal().mean() + logits.log_softmax(1).diagonal().mean()) / 2
     torch.testing.assert_close(out["contrast"], contrast)
-    volume = model.sketch.volume(image[[1, 3], None])
+    volume = model.sketch.volume(image[:, None])
     torch.testing.assert_close(out["solid"], solid_loss(volume[:, 3] - SOLID_AT, batch["solid"]).detach())
     out["loss"].backward()
     check_gradients(model)
@@ -144,7 +143,7 @@ def reference_set(**settings):
 
 
 def test_a_batch_holds_every_other_pixel_of_the_views_its_cameras_see():
-    data = reference_set(every=2, sketched=1)
+    data = reference_set(every=2)
     items, reference = np.array([0, 1, 1]), np.array([0, 1, 3])
     batch = data.batch(np.random.default_rng(3), items, reference)
     row, column = batch["offset"]
@@ -158,16 +157,12 @@ def test_a_batch_holds_every_other_pixel_of_the_views_its_cameras_see():
             torch.testing.assert_close(batch["seen_from"][i, k], camera[0])
 
 
-def test_every_second_reference_of_a_batch_is_sketched_in_turn():
-    data, items, reference = reference_set(sketched=2), np.array([0, 0, 1, 1]), np.array([0, 3, 2, 1])
-    drawn = [data.batch(np.random.default_rng(seed), items, reference) for seed in range(8)]
-    assert {tuple(batch["sketched"].tolist()) for batch in drawn} == {(0, 2), (1, 3)}
-    for batch in drawn:
-        rows = batch["sketched"].numpy()
-        assert len(batch["rgb"]) == len(batch["tokens"]) == 4
-        facing = data.views.azimuth[items[rows], 12 + reference[rows]]
-        assert torch.equal(batch["solid"], seen_from(data.solids.cells[items[rows]], facing, 32))
-        assert len(batch["seen"]) == len(batch["seen_from"]) == len(batch["color"]) == len(batch["colored"]) == 2
+def test_a_batch_holds_the_solid_of_each_reference_in_its_frame():
+    data, items, reference = reference_set(), np.array([0, 0, 1, 1]), np.array([0, 3, 2, 1])
+    batch = data.batch(np.random.default_rng(3), items, reference)
+    facing = data.views.azimuth[items, 12 + reference]
+    assert torch.equal(batch["solid"], seen_from(data.solids.cells[items], facing, 32))
+    assert {len(batch[name]) for name in ("rgb", "tokens", "seen", "seen_from", "color", "colored")} == {4}
 
 
 def test_a_drawn_batch_holds_different_directions_of_each_of_its_objects():
@@ -181,13 +176,12 @@ def test_a_drawn_batch_holds_different_directions_of_each_of_its_objects():
         assert third[0] == fourth[0]
         assert first != second
         assert third != fourth
-        assert len(batch["sketched"]) == 4
         directions |= {first[1], second[1], third[1], fourth[1]}
     assert directions == {0, 1, 2, 3}
 
 
 def test_a_mirrored_batch_is_what_mirrored_objects_look_like():
-    data = reference_set(every=1, sketched=1)
+    data = reference_set(every=1)
     items, reference = np.array([0, 1]), np.array([2, 0])
     plain = data.batch(np.random.default_rng(3), items, reference)
     mirrored = data.batch(np.random.default_rng(3), items, reference, mirrored=True)

@@ -230,7 +230,7 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     references = vae.encode_all(autoencoder, views.references, size) * scale
     solids = occupancy.build(work / "validation_solids", range(views.first_seed, views.first_seed + objects))
     thumbs = clip.thumbnail_all(views.targets)
-    images = clip.ReferenceSet(views, thumbs, solids, tokenizer, every=1, sketched=1, mirror=0)
+    images = clip.ReferenceSet(views, thumbs, solids, tokenizer, every=1, mirror=0)
     found = towers(images.draw(np.random.default_rng(0), 256))
     out |= {"clip_top1_of_256": float(found["top1"]), "sketch_mse": float(found["view"])}
     out |= {"sketch_solid_loss": float(found["solid"]), "sketch_color": float(found["color"])}

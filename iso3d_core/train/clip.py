@@ -28,7 +28,6 @@ MEAN = STD = [0.5, 0.5, 0.5]
 CONTEXT = 40
 VIEWS_EACH = 2
 DIRECTIONS = 2  # references of each object in a batch
-SKETCHED = 1  # every so many of a batch's references are sketched: it costs as much as looking at all of them
 EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
 TOWER_SIZE = 128  # pixels a side that the image tower sees, whatever the references have: 4 x 4 places at its end
 SHADED = 0.8  # of a base color: what the target views, in their light, show of it on average
@@ -58,10 +57,9 @@ class ClipTraining(nn.Module):
     """Contrastive loss plus ``view_weight`` times the squared error of the sketches, and ``solid_weight`` and
     ``color_weight`` times how far their volumes are from the solids and from the colors of these.
 
-    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "sketched": [b] rows of these, "seen_from":
-    [b, K, 16], "seen": [b, K, 4, h, w], "offset": (row, column), "solid": [b, z, y, x], "color": [b, 3, z, y, x],
-    "colored": [b, z, y, x]}: other views of the same objects, every so many pixels of them, their occupancy, their base
-    colors and where these count.
+    Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, 4, h, w],
+    "offset": (row, column), "solid": [B, z, y, x], "color": [B, 3, z, y, x], "colored": [B, z, y, x]}: other views of
+    the same objects, every so many pixels of them, their occupancy, their base colors and where these count.
     """
 
     clip: Any  # open_clip.CLIP
@@ -93,7 +91,7 @@ class ClipTraining(nn.Module):
         label = torch.arange(len(logits), device=logits.device)
         contrast = (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
         every = SIDE // batch["seen"].shape[-1]
-        volume = self.sketch.volume(image[batch["sketched"], None])
+        volume = self.sketch.volume(image[:, None])
         shown = self.sketch.render(volume, batch["seen_from"], SIDE, every, batch["offset"])
         view, solid = F.mse_loss(shown, batch["seen"]), solid_loss(volume[:, 3] - SOLID_AT, batch["solid"])
         color = color_loss(volume[:, :3], SHADED * batch["color"], batch["colored"])
@@ -133,16 +131,16 @@ class ReferenceSet:
     """References, captions, other views and solids of a training set, drawn into batches for `ClipTraining`.
 
     thumbs : of the targets, uint8 [N, 12, 4, 32, 32]; every : of their pixels, in both directions, a batch holds
-    sketched : every so many references are sketched; solids : as `occupancy.build` gives them
+    solids : as `occupancy.build` gives them
     mirror : chance of a batch of mirrored objects, which are objects as good as the others
     """
 
     def __init__(
         self, views: ViewSet, thumbs: Tensor, solids: occupancy.Solids, tokenizer: WordTokenizer, every: int = EVERY,
-        sketched: int = SKETCHED, mirror: float = 0.5,
+        mirror: float = 0.5,
     ) -> None:  # fmt: skip
         self.views, self.thumbs, self.solids, self.tokenizer = views, thumbs, solids, tokenizer
-        self.every, self.sketched, self.mirror = every, sketched, mirror
+        self.every, self.mirror = every, mirror
 
     def batch(
         self, rng: np.random.Generator, items: np.ndarray, reference: np.ndarray, mirrored: bool = False
@@ -151,8 +149,6 @@ class ReferenceSet:
         views, turn = self.views, -1 if mirrored else 1
         rgb = to_rgb(np.stack([views.references[i, j] for i, j in zip(items, reference, strict=True)]))
         words = [views.captions[i][j] for i, j in zip(items, reference, strict=True)]
-        sketched = np.arange(rng.integers(self.sketched), len(items), self.sketched)
-        items, reference = items[sketched], reference[sketched]
         target = rng.integers(TARGETS, size=(len(items), VIEWS_EACH))
         rows, facing = items[:, None], views.azimuth[items, TARGETS + reference]
         cameras = relative_cameras(
@@ -166,7 +162,6 @@ class ReferenceSet:
         return {
             "rgb": rgb,
             "tokens": self.tokenizer(words),
-            "sketched": torch.from_numpy(sketched),
             "seen_from": unit_sphere_matrix(cameras).reshape(*target.shape, 16),
             "seen": seen[..., row :: self.every, column :: self.every].float() / 255,
             "offset": (row, column),
