@@ -26,8 +26,9 @@ from iso3d_core import rgnv
 from iso3d_core.cameras import Cameras, even_azimuths, orbit
 from iso3d_core.methods.refine import RefineConfig, bundle_light, look, refine
 from iso3d_core.metrics import contextual_distance, psnr, ssim
+from iso3d_core.near import nearness
 from iso3d_core.pipeline import configure, generate
-from iso3d_core.priors.depth import DepthPrior, nearness
+from iso3d_core.priors.depth import DepthCondition, DepthPrior
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.render.surface import Surface
 from iso3d_core.train.evaluate import reference_light, reference_of
@@ -70,9 +71,7 @@ def inversion(prior: DepthPrior, objects: list) -> None:
     for obj in objects:
         rgb, mask, depth = true_views(obj, orbit(even_azimuths(4, 30.0), torch.full((4,), ELEVATION)))
         for name, shown in (("depth", depth), ("plain", None)):
-            condition = prior.condition(mask if shown is None else shown)
-            if shown is None:
-                condition.depth.zero_()  # what the network was trained with where no depth is known
+            condition = told(prior, mask, shown)
             z = prior.encode(rgb)
             states = rgnv.invert_latents(prior, z, condition, STEPS)
             back = prior.decode(rgnv.denoise(prior, states[-1], condition, STEPS, STEPS)[0])
@@ -90,7 +89,8 @@ def inversion(prior: DepthPrior, objects: list) -> None:
 def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None:
     """PSNR in dB to the true views, on the union of the masks, and contextual distance to them, before and after.
 
-    The second does not ask that things are in the same place, which a sampled view's are not.
+    The second does not ask that things are in the same place, which a sampled view's are not. Blurred and recolored
+    views come with their depth, sampled ones and the reference with what the bundle's sketch guesses.
     """
     found: dict[tuple, list[float]] = defaultdict(list)
     for obj in objects:
@@ -100,16 +100,16 @@ def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None
         embedding = views.embed(reference)
         with torch.no_grad():
             own, own_mask = views.decode_with_mask(views.sample_latents(embedding, cameras, 25))
-        memory = rgnv.remember(prior, reference)
+        memory, flat = rgnv.remember(prior, reference), remember_without_depth(prior, reference)
         for kind, coarse, shape, near in (
             ("blurred", blur(rgb), mask, depth),
             ("recolored", recolor(rgb, mask), mask, depth),
-            ("sampled", own, own_mask, None),
+            ("sampled", own, own_mask, views.guess_nearness(embedding, cameras, own_mask)),
         ):
             variants = {
-                "rgnv": enhance(prior, reference, coarse, shape, near, memory),
-                "no depth": enhance(prior, reference, coarse, shape, near, memory, without="depth"),
-                "no injection": enhance(prior, reference, coarse, shape, near, None),
+                "rgnv": rgnv.enhance(prior, reference, coarse, shape, near, memory=memory),
+                "no depth": enhance(prior, coarse, shape, None, flat),
+                "no injection": enhance(prior, coarse, shape, near, None),
             }
             for i, azimuth in enumerate(AZIMUTHS):
                 inside = torch.maximum(shape[i], mask[i]) > 0.05
@@ -132,19 +132,34 @@ def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None
                 print(row("all" if azimuth is None else f"{azimuth:.0f}", rows["coarse"], rows["rgnv"]) + f" {more} |")
 
 
-def enhance(prior, reference, coarse, mask, depth, memory, without: str = "") -> Tensor:
-    """RGNV; without a memory plain inversion and denoising of the coarse views alone."""
-    if memory is not None and without != "depth":
-        return rgnv.enhance(prior, reference, coarse, mask, depth, memory=memory)
-    condition = prior.condition(mask if depth is None else depth)
-    if without == "depth":
-        condition.depth.zero_()
+def enhance(
+    prior: DepthPrior, coarse: Tensor, mask: Tensor, depth: Tensor | None, memory: rgnv.Memory | None
+) -> Tensor:
+    """RGNV's inversion and denoising without depth, or without a memory, and so without what is injected of it."""
+    condition = told(prior, mask, depth)
     steps, until = rgnv.schedule(prior, None, None)
-    corrections = rgnv.correcting(prior, None)
-    z = rgnv.invert_latents(prior, prior.encode(coarse), condition, steps, until, None, corrections)[-1]
+    z = rgnv.invert_latents(prior, prior.encode(coarse), condition, steps, until, None, rgnv.correcting(prior, None))[
+        -1
+    ]
     out = prior.decode(rgnv.denoise(prior, z, condition, steps, until, memory=memory)[0])
     solid = (mask * 2).clamp(0, 1)
     return out * solid + 1 - solid
+
+
+def told(prior: DepthPrior, mask: Tensor, depth: Tensor | None) -> DepthCondition:
+    """Without a depth what the network was trained with where none is known."""
+    condition = prior.condition(mask if depth is None else depth)
+    if depth is None:
+        condition.depth.zero_()
+    return condition
+
+
+def remember_without_depth(prior: DepthPrior, reference: Reference) -> rgnv.Memory:
+    condition = told(prior, reference.rgba[None, 3:], None)
+    steps, until = rgnv.schedule(prior, None, None)
+    z = prior.encode(reference.on_white()[None])
+    states = rgnv.invert_latents(prior, z, condition, steps, until, None, rgnv.correcting(prior, None))
+    return rgnv.Memory(states, condition)
 
 
 def speed(prior: DepthPrior, obj) -> None:

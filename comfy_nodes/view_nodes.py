@@ -39,6 +39,10 @@ class MultiViewSampler(io.ComfyNode):
                 io.Image.Output(display_name="images", tooltip="One image a view"),
                 io.Mask.Output(display_name="masks", tooltip="White on the object"),
                 io.Load3DCamera.Output(display_name="cameras", is_output_list=True, tooltip="One camera a view"),
+                io.Image.Output(
+                    display_name="depth",
+                    tooltip="For RGNV Enhance: bright is near; guessed from the embedding, else flat",
+                ),
             ],
         )  # fmt: skip
 
@@ -57,7 +61,7 @@ class MultiViewSampler(io.ComfyNode):
 
         prior, report = ready(bundle), reporter(("views",))
         cameras = bundle_orbit(prior, even_azimuths(views, start_azimuth), elevation)
-        images, masks = [], []
+        images, masks, depths = [], [], []
         for number, single in enumerate(embedding):
 
             def on_step(step: int, total: int, z: Any, number: int = number) -> None:
@@ -69,8 +73,11 @@ class MultiViewSampler(io.ComfyNode):
                 rgb, mask = prior.decode_with_mask(z)
             images.append(rgb)
             masks.append(mask)
+            depths.append(prior.guess_nearness(single[None], cameras, mask).expand(-1, 3, -1, -1))
         infos = [camera_info(m, f) for m, f in zip(cameras.cam_to_world, cameras.fov_y_deg.tolist(), strict=True)]
-        return io.NodeOutput(to_image(torch.cat(images)), to_mask(torch.cat(masks)), infos * len(images))
+        return io.NodeOutput(
+            to_image(torch.cat(images)), to_mask(torch.cat(masks)), infos * len(images), to_image(torch.cat(depths))
+        )
 
 
 class RenderViews(io.ComfyNode):

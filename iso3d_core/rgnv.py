@@ -158,12 +158,13 @@ def remember(
 ) -> Memory:
     """Invert a reference, to be used for any number of calls of `enhance` with the same steps, strength and prompt.
 
-    depth : [1, 1, H, W] of the reference; None asks the estimator where there is one, else takes the mask as flat
-        depth, which the paper found to do as well
+    depth : [1, 1, H, W] of the reference; None asks the estimator where there is one, then the bundle's sketch, else
+        takes the mask as flat depth, which the paper found to do as well
     corrections : as of `invert_latents`; None takes the bundle's own
     """
     rgb, mask = reference.on_white()[None].float(), reference.rgba[None, 3:].float()
     depth = estimate_depth(reference) if depth is None else depth
+    depth = prior.guess(reference) if depth is None and prior.guess is not None else depth
     depth = mask if depth is None else depth * resize(mask, depth.shape[-2:])
     prompts = ("", prompt) if prompt else ("",)
     plain = prior.condition(depth)

@@ -27,6 +27,7 @@ PARTS = {
     "metrics",
     "weights",
     "overlay",
+    "near",
 }
 STORY = {"fit", "rgnv", "methods", "pipeline"}
 FRONTS = {"cli", "worker", "batch", "files", "doctor", "commands", "bars", "shelf", "checkpoints", "vram"}

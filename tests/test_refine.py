@@ -208,6 +208,25 @@ def test_rgsd_pulls_renders_to_what_rgnv_makes_of_them(monkeypatch):
     assert len({to for _, to in asked[1:]}) > 1
 
 
+def test_the_references_depth_is_the_meshs_own(monkeypatch):
+    told = []
+    monkeypatch.setattr(rgnv, "remember", lambda _prior, _reference, depth, *_: told.append(depth))
+    monkeypatch.setattr(method, "estimate_depth", lambda _reference: None)
+    field, surface = TextureField(FIELD), Surface(fit_into_ball(textured()))
+    config = replace(SMALL, target="sds", strength=0.0)
+    method.refine_objective(make_prior(), surface, field, reference(), config)
+    alpha = reference().rgba[None, 3:]
+    rows, columns = (alpha[0, 0] > 0.5).nonzero().T
+    middle = told[0][0, 0, int(rows.float().mean()), int(columns.float().mean())]
+    assert told[0].shape == alpha.shape
+    assert ((told[0] > 0) == (alpha > 0.5)).all()
+    assert float(middle) > 0.95  # of a ball
+    assert float(told[0][told[0] > 0].min()) < 0.9
+    monkeypatch.setattr(method, "estimate_depth", lambda _reference: alpha * 0.4)
+    method.refine_objective(make_prior(), surface, field, reference(), config)
+    assert torch.equal(told[1], alpha * 0.4)  # an estimator, which sees the image itself, comes first
+
+
 def test_sds_is_the_other_target():
     values = []
     refine(textured(), reference(), make_prior(), replace(SMALL, target="sds"), lambda p: values.append(p.values))

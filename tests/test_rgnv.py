@@ -7,9 +7,10 @@ from torch.nn import functional as F
 
 from iso3d_core import rgnv
 from iso3d_core.cli import main
+from iso3d_core.near import nearness
 from iso3d_core.priors.base import move
 from iso3d_core.priors.clip import ClipText, WordTokenizer, make_clip
-from iso3d_core.priors.depth import DepthPrior, nearness
+from iso3d_core.priors.depth import DepthPrior
 from iso3d_core.priors.injection import InjectAttention, Injection, share_attention
 from iso3d_core.types import InputError, Reference
 
@@ -204,6 +205,18 @@ def test_a_reference_is_computed_once(prior):
     assert first.shape == (4, 3, 16, 16)
     alone = rgnv.enhance(prior, reference(), coarse[1:2], mask[1:2], steps=5)
     torch.testing.assert_close(alone[0], first[1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_reference_takes_the_depth_that_its_bundle_guesses(prior):
+    flat = rgnv.remember(prior, reference(), steps=5)
+    slope = torch.linspace(0.2, 1, 16).expand(1, 1, 16, 16)
+    prior.guess = lambda _reference: slope
+    guessed, given = rgnv.remember(prior, reference(), steps=5), rgnv.remember(prior, reference(), slope, steps=5)
+    assert torch.equal(guessed.condition.depth, given.condition.depth)
+    assert torch.equal(guessed.states, given.states)
+    assert (guessed.condition.depth - flat.condition.depth).abs().max() > 0.1
+    mask = reference().rgba[None, 3:]
+    assert torch.equal(rgnv.remember(prior, reference(), mask, steps=5).states, flat.states)
 
 
 def test_the_reference_matters_and_the_background_stays_white(prior):

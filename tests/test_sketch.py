@@ -1,5 +1,7 @@
 """The sketch: one volume, rendered by the cameras of the world."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,10 +10,14 @@ from iso3d_core.config import FieldConfig, GenerateConfig, RenderConfig, WarmSta
 from iso3d_core.fields.scene import Scene
 from iso3d_core.methods.isotropic3d import look_up, photometric_objective, solid_entropy
 from iso3d_core.metrics import overlap, silhouette_iou
+from iso3d_core.near import nearness
+from iso3d_core.overlay import laid_over
+from iso3d_core.priors.guess import ReferenceDepth
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.priors.sketch import SIDE, Sketch
 from iso3d_core.train.evaluate import reference_of
 from iso3d_core.train.world import make_object, reference_camera
+from iso3d_core.weights import find_bundle
 
 AZIMUTHS, ELEVATIONS = torch.tensor([0.0, 70.0, 200.0]), torch.tensor([0.0, 30.0, -10.0])
 
@@ -115,6 +121,22 @@ def test_how_likely_cells_are_solid(sketch):
     torch.testing.assert_close(likely, (sketch.volume(embedding)[:, 3] - 2).sigmoid())
 
 
+def test_distances_are_those_of_what_is_met_first(sketch):
+    """A ball of radius .5 is 3.4 - .5 away from all around, and the distance grows towards its edge."""
+    volume = volume_of(cell_centers().norm(dim=-1) < 0.5)
+    distance, coverage = sketch.distances(volume, cameras(AZIMUTHS, ELEVATIONS), 32)
+    assert distance.shape == coverage.shape == (1, len(AZIMUTHS), 1, 32, 32)
+    cell = 2 / SIDE
+    for view, seen in zip(distance[0, :, 0], coverage[0, :, 0], strict=True):
+        middle = view[15:17, 15:17].mean()
+        assert float(middle) == pytest.approx(sketch.distance - 0.5, abs=1.5 * cell)
+        assert float(view[16, 13]) > float(middle) - 0.2 * cell
+        assert float(view[(seen > 0.5)].max()) > float(middle) + 2 * cell
+        assert seen[0].max() < 0.05
+    shown = sketch.render(volume, cameras(AZIMUTHS, ELEVATIONS), 32)
+    torch.testing.assert_close(coverage[:, :, 0], shown[:, :, 3])
+
+
 # ---- what the embedded bundle's sketch says of an image ----------------------------------------------
 
 
@@ -146,6 +168,51 @@ def test_it_guesses_what_is_solid(prior):
         found.append(overlap(solid.numpy() > 0.5, exact))
     assert min(found) > 0.3
     assert sum(found) / 4 > 0.5
+
+
+def test_it_guesses_how_near_things_are(prior):
+    """Nearer to the true nearness than flat masks are, in the views' own outlines and in the image's."""
+    guess, ratios = ReferenceDepth.load(find_bundle("tiny").folder), {"views": [], "image": []}
+    for i, kind in enumerate(("mug", "car", "house", "table", "cake", "snowman")):
+        obj = make_object(2_000_400 + i, kind)
+        reference = reference_of(obj)
+        around = orbit(torch.tensor([0.0, 90.0, 200.0]), 15.0)
+        mask, truth = true_nearness(obj, around, 64)
+        found = prior.guess_nearness(prior.embed(reference), around, mask)
+        assert found.shape == mask.shape
+        assert ((found > 0) == (mask > 0.5)).all()
+        ratios["views"].append(spread_error(found, truth, mask) / spread_error(mask, truth, mask))
+        _, camera = reference_camera(obj.seed)
+        alpha = reference.rgba[None, 3:]
+        seen, near = true_nearness(obj, camera, 64)
+        found, truth = guess(reference), laid_over(alpha, near, seen)
+        assert found.shape == alpha.shape
+        assert ((found > 0) == (alpha > 0.5)).all()
+        both = alpha * (laid_over(alpha, seen, seen) > 0.999)
+        ratios["image"].append(spread_error(found, truth, both) / spread_error(alpha, truth, both))
+    for ratio in ratios.values():
+        assert sorted(ratio)[3] < 0.8
+        assert sum(ratio) / 6 < 0.9
+
+
+def test_a_bundle_without_a_sketch_takes_masks_as_flat(prior, monkeypatch):
+    assert ReferenceDepth.load(Path("nowhere")) is None
+    monkeypatch.setattr(prior.unet, "sketch", None)
+    mask = torch.rand(2, 1, 8, 8)
+    assert torch.equal(prior.guess_nearness(torch.zeros(1, 1, 256), orbit(torch.tensor([0.0, 90.0]), 0.0), mask), mask)
+
+
+def true_nearness(obj, around, size):
+    seen = obj.render(around, size, antialias=1)
+    distance, hit = (torch.from_numpy(x).float()[:, None] for x in (seen.depth, seen.rgba[..., 3]))
+    return hit, nearness(distance, hit)
+
+
+def spread_error(found, truth, mask):
+    """Of nearness, its mean over the mask left out: what a depth map says beyond the outline."""
+    inside = mask > 0.5
+    found, truth = ((x - (x * inside).sum() / inside.sum()) * inside for x in (found, truth))
+    return float((found - truth).square().sum())
 
 
 def test_solid_cells_draw_the_field_there_and_survive_the_hull():

@@ -34,8 +34,10 @@ from ..fit import Checkpoints, fit
 from ..losses import distill, sds_target
 from ..mesh.placing import fit_into_ball
 from ..mesh.texture import bake, check_layout, unwrap
+from ..near import nearness, under
 from ..overlay import laid_over
-from ..priors.depth import DepthCondition, DepthPrior, nearness
+from ..priors.depth import DepthCondition, DepthPrior
+from ..priors.photo_depth import estimate_depth
 from ..render.surface import Seen, Surface
 from ..render.volume import Shading
 from ..types import InputError, Mesh, OnProgress, Progress, Reference
@@ -138,7 +140,7 @@ def refine(
 
 def work_key(mesh: Mesh, reference: Reference, prior: DepthPrior, config: RefineConfig) -> str:
     """Names one piece of work, for its checkpoints: equal for the same mesh, image, bundle and settings."""
-    digest = hashlib.sha256(repr((config, prior.info["name"], "refine 1")).encode())
+    digest = hashlib.sha256(repr((config, prior.info["name"], "refine 2")).encode())
     for array in (mesh.vertices, mesh.faces, mesh.texture, mesh.vertex_colors, reference.rgba.numpy()):
         if array is not None:
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -172,11 +174,14 @@ def refine_objective(
     steps, until = rgnv.schedule(prior, config.ddim_steps, config.strength)
     prompts = ("", config.prompt) if config.prompt else ("",)
     texts, scale = prior.text(list(prompts)), rgnv.guidance(prior, config.guidance_scale)
+    own, own_light, own_view, solid = reference_view(prior, surface, reference, config.reference_elevation_deg)
+    near = estimate_depth(reference)
+    if near is None:  # the mesh is at hand, which shows it as well
+        near = under(reference.rgba[None, 3:].float(), nearness(own.depth, own.mask))
     memory = rgnv.remember(
-        prior, reference, None, config.ddim_steps, config.strength, config.prompt, hear, config.corrections
+        prior, reference, near, config.ddim_steps, config.strength, config.prompt, hear, config.corrections
     )
     levels = rgnv.noise_levels(prior, steps)
-    own, own_light, own_view, solid = reference_view(prior, surface, reference, config.reference_elevation_deg)
 
     def shown(seen: Seen, shading: Shading | None) -> Tensor:
         return seen.image(field(seen.points.to(prior.device)).cpu(), shading).to(prior.device)

@@ -19,6 +19,7 @@ from ..types import InputError
 from ..weights import Bundle, find_bundle
 from .base import UNREADABLE, LatentPrior, cannot_load, choose_arithmetic, load_part
 from .clip import ClipText
+from .guess import ReferenceDepth
 from .injection import share_attention
 
 # Of the public code: the last four self-attention layers of SD 2's UNet, from the fifth of 50 steps on.
@@ -37,11 +38,15 @@ class DepthCondition:
 
 
 class DepthPrior(LatentPrior):
-    """A bundle's depth-conditioned UNet with its text tower and VAE, frozen."""
+    """A bundle's depth-conditioned UNet with its text tower and VAE, frozen.
+
+    guess : how near things are in a reference, where the bundle has a sketch to tell it
+    """
 
     def __init__(self, text: ClipText, vae: nn.Module, unet: nn.Module, scheduler: Any, info: dict[str, Any]) -> None:
         super().__init__(vae, unet, scheduler, info)
         self.text = text
+        self.guess: ReferenceDepth | None = None
         self.injection = share_attention(unet, info.get("injected_layers", INJECTED))
         self.requires_grad_(False).eval()
 
@@ -60,10 +65,12 @@ class DepthPrior(LatentPrior):
             )
         device, dtype = choose_arithmetic(device, precision)
         try:
-            text = ClipText.load(bundle.part("text"))
+            text, guess = ClipText.load(bundle.part("text")), ReferenceDepth.load(bundle.folder)
         except UNREADABLE as error:
             raise cannot_load(bundle, error) from error
-        return DepthPrior(text, *load_part(bundle, "depth", dtype), bundle.info).place(device, precision)
+        prior = DepthPrior(text, *load_part(bundle, "depth", dtype), bundle.info)
+        prior.guess = None if guess is None else guess.requires_grad_(False).eval()
+        return prior.place(device, precision)
 
     def depth_map(self, depth: Tensor) -> Tensor:
         """Nearness [V, 1, H, W], bright is near and 0 where nothing is, of any scale -> [V, 1, h, w] in [-1, 1].
@@ -97,12 +104,3 @@ class DepthPrior(LatentPrior):
             return out
         without, given = out.chunk(2)
         return without + guidance_scale * (given - without)
-
-
-def nearness(distance: Tensor, mask: Tensor) -> Tensor:
-    """Distances and masks [V, 1, H, W] of rendered views -> inverse distance, 1 at the nearest point, 0 outside.
-
-    Inverse, as the depth estimators that such networks were trained with give it.
-    """
-    near = torch.where(mask > 0.5, 1 / distance.clamp(min=1e-3), torch.zeros_like(distance))
-    return near / near.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-8)

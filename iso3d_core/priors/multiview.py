@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cameras import Cameras, mvdream_camera, orbit, unit_sphere_matrix
-from ..overlay import laid_over
+from ..cameras import Cameras, mvdream_camera, unit_sphere_matrix
+from ..near import spread
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .attention import HARMONICS, fold_views, guess_views, predict
 from .base import UNREADABLE, LatentPrior, cannot_load, choose_arithmetic, ddim, load_part, load_quick_vae
 from .clip import ClipImage
+from .guess import fit_reference, sketched_front, sketched_nearness
 from .sketch import SIDE, Sketch
 
 ELEVATIONS = (-5.0, 10.0, 25.0, 38.0)
@@ -119,43 +120,35 @@ class MultiViewPrior(LatentPrior):
 
         The reference's elevation is not known, so the best of a few counts.
         """
-        sketched = self._sketch_reference(embedding, ELEVATIONS, SIDE)
-        if sketched is None:
+        sketch = getattr(self.unet, "sketch", None)
+        if sketch is None:
             return None
+        sketched = sketched_front(sketch, embedding, ELEVATIONS, SIDE)
         seen = F.adaptive_avg_pool2d(reference.on_white()[None], SIDE).to(sketched)
         return float((sketched[:, :3] - seen).square().mean(dim=(1, 2, 3)).min())
 
-    @torch.no_grad()
     def guess_reference(self, reference: Reference, embedding: Tensor, size: int) -> tuple[float, Tensor] | None:
         """The reference's elevation in degrees and the object's mask [1, 1, size, size] as the bundle's camera would
         see it from there; None without a sketch. The elevation whose sketch is most like the reference counts."""
-        heights = tuple(range(-10, 45, 5))
-        sketched = self._sketch_reference(embedding, heights, size)
-        if sketched is None:
+        sketch = getattr(self.unet, "sketch", None)
+        if sketch is None:
             return None
-        rgb, alpha = reference.on_white()[None].to(sketched), reference.rgba[None, 3:].to(sketched)
-        errors = []
-        for view in sketched:
-            color = laid_over(view[None, 3:], rgb, alpha, 1.0)
-            solid = laid_over(view[None, 3:], alpha, alpha)
-            errors.append(F.mse_loss(color[0], view[:3]) + F.mse_loss(solid[0], view[3:]))
-        best = int(torch.stack(errors).argmin())
-        return float(heights[best]), sketched[best : best + 1, 3:].cpu()
+        elevation, view = fit_reference(sketch, embedding, reference, size)
+        return elevation, view[None, 3:].cpu()
+
+    def guess_nearness(self, embedding: Tensor, cameras: Cameras, mask: Tensor) -> Tensor:
+        """How near the embedded object is in V views whose masks are [V, 1, H, H]: [V, 1, H, H] on the CPU, 1 at the
+        nearest point and 0 outside the masks; these as flat nearness without a sketch."""
+        sketch, mask = getattr(self.unet, "sketch", None), mask.cpu().float()
+        if sketch is None:
+            return mask
+        return spread(sketched_nearness(sketch, embedding, self.camera_embedding(cameras), mask.shape[-1]), mask)
 
     @torch.no_grad()
     def guess_solid(self, embedding: Tensor) -> Tensor | None:
         """How likely the cells [z, y, x] of the cube [-1, 1]^3 are solid, as the sketch has it; None without one."""
         sketch = getattr(self.unet, "sketch", None)
         return None if sketch is None else sketch.solid(embedding.to(self.device).reshape(1, 1, -1))[0].float()
-
-    def _sketch_reference(self, embedding: Tensor, elevation_deg: Sequence[float], size: int) -> Tensor | None:
-        """Azimuth 0 at some elevations [E, 4, size, size], RGB on white and coverage; None without a sketch."""
-        sketch = getattr(self.unet, "sketch", None)
-        if sketch is None:
-            return None
-        heights = torch.tensor(elevation_deg, dtype=torch.float32)
-        cameras = self.camera_embedding(orbit(torch.zeros(len(heights)), heights))
-        return sketch(embedding.to(self.device), cameras[None], size)[0].float()
 
     # ---- diffusion ------------------------------------------------------------------------------
 

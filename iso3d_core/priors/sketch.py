@@ -96,23 +96,41 @@ class Sketch(nn.Module):
         self, volume: Tensor, cameras: Tensor, size: int = SIDE, every: int = 1, offset: tuple[int, int] = (0, 0)
     ) -> Tensor:
         """Emission and absorption along each ray, one sample a cell: [B, V, 4, size / every, size / every]."""
+        cells, passed, _ = self._along_rays(volume, cameras, size, every, offset)
+        weights, coverage = passed[..., :-1] - passed[..., 1:], 1 - passed[..., -1]
+        color = (cells[:, :3].sigmoid() * weights[:, None]).sum(dim=-1) + (1 - coverage)[:, None]
+        out = torch.cat([color, coverage[:, None]], dim=1)  # [B, 4, (V h w)]
+        b, v = cameras.shape[:2]
+        return out.reshape(b, CHANNELS, v, size // every, size // every).transpose(1, 2)
+
+    def distances(self, volume: Tensor, cameras: Tensor, size: int = SIDE) -> tuple[Tensor, Tensor]:
+        """How far from the camera each pixel's ray ends, on average, and how much of it does: [B, V, 1, size, size].
+
+        Where next to nothing is met, the distance is of what little there is.
+        """
+        _, passed, along = self._along_rays(volume, cameras, size, 1, (0, 0))
+        weights, coverage = passed[..., :-1] - passed[..., 1:], 1 - passed[..., -1]
+        distance = (weights * along).sum(dim=-1) / coverage.clamp(min=1e-6)
+        b, v = cameras.shape[:2]
+        return distance.reshape(b, v, 1, size, size), coverage.reshape(b, v, 1, size, size)
+
+    def _along_rays(
+        self, volume: Tensor, cameras: Tensor, size: int, every: int, offset: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What each ray meets [B, 4, (V h w), S], how much of it gets to each sample and, last, past all of them
+        [B, (V h w), S + 1], and the samples' distances from the camera [S]."""
         b, v = cameras.shape[:2]
         matrix = cameras.float().reshape(-1, 4, 4).clone()
         matrix[:, :3, 3] *= self.distance
         origins, directions = rays(Cameras(matrix, matrix.new_full((b * v,), self.fov_y_deg)), size, size)
         pixels = (slice(None), slice(offset[0], None, every), slice(offset[1], None, every))
-        depth = self.distance - 1 + (torch.arange(SIDE, device=matrix.device) + 0.5) * (2 / SIDE)
-        points = origins[pixels][..., None, :] + directions[pixels][..., None, :] * depth[:, None]  # [BV, h, w, S, 3]
+        along = self.distance - 1 + (torch.arange(SIDE, device=matrix.device) + 0.5) * (2 / SIDE)
+        points = origins[pixels][..., None, :] + directions[pixels][..., None, :] * along[:, None]  # [BV, h, w, S, 3]
         points = points.reshape(b, 1, -1, SIDE, 3)
-        cells = F.grid_sample(volume, points, mode="bilinear", align_corners=False)[:, :, 0]  # [B, 4, (V h w), S]
+        cells = F.grid_sample(volume, points, mode="bilinear", align_corners=False)[:, :, 0]
         inside = (points[:, 0].abs().amax(dim=-1) < 1).to(cells)
         thickness = F.softplus(cells[:, 3] + DENSITY_BIAS) * inside
-        passed = torch.exp(-F.pad(thickness.cumsum(dim=-1), (1, 0)))  # [B, (V h w), S + 1]
-        weights = passed[..., :-1] - passed[..., 1:]
-        coverage = 1 - passed[..., -1]
-        color = (cells[:, :3].sigmoid() * weights[:, None]).sum(dim=-1) + (1 - coverage)[:, None]
-        out = torch.cat([color, coverage[:, None]], dim=1)  # [B, 4, (V h w)]
-        return out.reshape(b, CHANNELS, v, size // every, size // every).transpose(1, 2)
+        return cells, torch.exp(-F.pad(thickness.cumsum(dim=-1), (1, 0))), along
 
 
 def _layer(inputs: int, outputs: int, groups: int, without_effect: bool = False) -> nn.Sequential:

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from ..cameras import orbit
 from ..images import center_crop
+from ..near import nearness
 from ..priors.clip import ClipText, WordTokenizer, make_clip
-from ..priors.depth import nearness
 from ..priors.injection import share_attention
 from .clip import ClipTraining, tiny_config
 from .data import MARGIN, REFERENCES, TARGETS, ViewSet, draw_poses, reference_view
