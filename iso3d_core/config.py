@@ -153,7 +153,9 @@ LOWEST_THRESHOLD = 0.05  # of density: a thin field's surface is sought down to 
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """resolution : of the isosurface grid; threshold : density; faces : after decimation; texture : pixels a side."""
+    """resolution : of the isosurface grid; threshold : density; faces : after decimation; texture : pixels a side
+    gap : hollows are filled whose ways outside are not wider than about twice as many cells of the grid; None: none is
+    """
 
     resolution: int = 128
     threshold: float = 25.0
@@ -161,6 +163,7 @@ class MeshConfig:
     texture: int = 1024
     keep_ratio: float = 0.02
     smooth: int = 5
+    gap: int | None = 1
 
     def __post_init__(self) -> None:
         if not 16 <= self.resolution <= 512:
@@ -169,6 +172,8 @@ class MeshConfig:
             raise InputError(f"texture size must be 16 to 8192, got {self.texture}")
         if self.faces < 100:
             raise InputError(f"faces must be at least 100, got {self.faces}")
+        if self.gap is not None and self.gap < 0:
+            raise InputError(f"the gap must not be negative, got {self.gap}")
 
 
 @dataclass(frozen=True)

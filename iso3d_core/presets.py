@@ -58,6 +58,16 @@ _TINY = GenerateConfig(
     mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
 )  # fmt: skip
 
+
+def from_a_ball(config: GenerateConfig) -> GenerateConfig:
+    """``config`` without its warm start, which fills the inside: what no view sees must stay solid by itself, from a
+    denser ball, and a skin counts that is half as dense."""
+    if config.warm_start is None:
+        return config
+    field = replace(config.field, blob_bias=2 * config.field.blob_bias)
+    return replace(config, warm_start=None, field=field, mesh=replace(config.mesh, threshold=config.mesh.threshold / 2))
+
+
 TINY_PRESETS: dict[str, GenerateConfig] = {
     "fast": replace(
         _TINY,
@@ -79,11 +89,8 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         refine_steps=120,
     ),
     "paper": replace(
-        _TINY,
+        from_a_ball(_TINY),
         preset="paper",
-        # What no view sees must stay above the mesh's threshold by itself: without a warm start nothing fills it.
-        field=replace(_TINY.field, blob_bias=20.0),
-        warm_start=None,
         stage=replace(
             _TINY.stage,
             steps=300,
@@ -132,7 +139,8 @@ def customise(
         guided = replace(guided, resolution=None, reference_resolution=None)
     if guidance is not None:
         stage = replace(stage, guidance_scale=guidance)
-    return replace(config, stage=stage, guided=guided, warm_start=config.warm_start if warm_start else None)
+    config = replace(config, stage=stage, guided=guided)
+    return config if warm_start else from_a_ball(config)
 
 
 def shortened(config: GenerateConfig, part: float) -> GenerateConfig:

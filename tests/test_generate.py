@@ -169,7 +169,12 @@ def test_customised_steps_stretch_the_ramps():
     assert half.stage.guidance_scale == 7.0
     assert half.stage.resolution == ((0, 48),)
     assert customise(plain) == plain
-    assert customise(preset("default"), warm_start=False).warm_start is None
+    cold = customise(preset("default"), warm_start=False)
+    assert cold.warm_start is None
+    assert cold.field == plain.field  # whose inside is solid without one
+    assert cold.field.blob_bias > preset("default").field.blob_bias
+    assert cold.mesh == plain.mesh
+    assert customise(cold, warm_start=False) == cold
     assert customise(preset("fast"), steps=10, warm_start=False).stage.steps == 10
     with pytest.raises(InputError, match="give it SDS steps"):
         customise(preset("fast"), warm_start=False)

@@ -9,7 +9,7 @@ import trimesh
 from iso3d_core.cameras import WORLD_TO_GLTF
 from iso3d_core.mesh.clean import clean, is_solid, merge, taubin, vertex_normals
 from iso3d_core.mesh.export import load_mesh, save_mesh
-from iso3d_core.mesh.extract import EmptySurface, extract_surface
+from iso3d_core.mesh.extract import EmptySurface, extract_surface, hidden_hollows
 from iso3d_core.mesh.texture import bake, unwrap
 from iso3d_core.render.raster import sample_texture
 from iso3d_core.types import InputError, Mesh
@@ -116,6 +116,46 @@ def test_cavities_are_dropped():
     mesh = solid(*clean(*raw, target_faces=100_000))
     assert mesh.body_count == 1
     assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.7**3, rel=0.02)
+
+
+def test_hollows_behind_a_skin_with_holes_are_filled_and_what_is_open_stays_open():
+    def shell(hole):
+        def density(p):
+            through = (p[:, :2].norm(dim=-1) < hole) & (p[:, 2] < 0)
+            return ball(0.7, 60.0)(p) * (p.norm(dim=-1) > 0.4) * ~through
+
+        return density
+
+    cell, whole = 2 / 47, 4 / 3 * np.pi * 0.7**3
+    cases = ((0.9 * cell, 1, True), (0.9 * cell, None, False), (4 * cell, 1, False), (4 * cell, 5, True))
+    for hole, gap, filled in cases:
+        mesh = solid(*clean(*extract_surface(shell(hole), 48, 9.0, gap=gap), target_faces=100_000))
+        kept = whole if filled else whole - 4 / 3 * np.pi * 0.4**3
+        assert mesh.volume == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize("density", [torus, ball()])
+def test_without_hollows_nothing_is_filled(density):
+    (vertices, faces), again = extract_surface(density, 48, 10.0), extract_surface(density, 48, 10.0, gap=1)
+    assert np.array_equal(again[0], vertices)
+    assert np.array_equal(again[1], faces)
+
+
+def test_hidden_hollows_are_those_behind_narrow_gaps():
+    box = np.zeros((12, 12, 12), bool)
+    box[2:10, 2:10, 2:10] = True
+    box[4:8, 4:8, 4:8] = False
+    inside = np.zeros_like(box)
+    inside[4:8, 4:8, 4:8] = True
+    assert np.array_equal(hidden_hollows(box, 0), inside)
+    assert np.array_equal(hidden_hollows(box, 1), inside)
+    box[5:7, 5:7, 8:] = False  # two cells wide
+    assert not hidden_hollows(box, 0).any()
+    found = hidden_hollows(box, 1)
+    assert found[inside].all()
+    assert not found[:, :, 10:].any()
+    box[4:8, 4:8, 8:] = False  # four: a cup
+    assert not hidden_hollows(box, 1).any()
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,14 @@ def extract_surface(
     radius: float = 1.0,
     on_progress: OnProgress | None = None,
     device: torch.device | str = "cpu",
+    gap: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The surface ``density == threshold`` inside the cube ``[-radius, radius]^3``, closed at the cube's faces.
 
     density : ``[n, 3]`` float32 world positions on ``device`` -> ``[n]`` non-negative densities
     resolution : grid points along each axis, at least 4
     threshold : density of the surface, above 0
+    gap : fill what is hidden in the inside, as `hidden_hollows` finds it; None leaves it hollow
     Returns vertices ``(n, 3)`` float32 in world units, and faces ``(m, 3)`` int32, counter-clockwise seen from
     outside; every edge belongs to exactly two faces.
 
@@ -75,6 +77,8 @@ def extract_surface(
     maximum = float(grid.max())
     if maximum <= threshold:
         raise EmptySurface(maximum, threshold)
+    if gap is not None:
+        grid[hidden_hollows(grid > threshold, gap)] = maximum
 
     clamp = float(np.clip(np.log(maximum / threshold), *CLAMP))
     level = np.log(np.clip(grid / threshold, np.exp(-clamp * TIE_BREAK), np.exp(clamp)))
@@ -82,6 +86,24 @@ def extract_surface(
     vertices, faces, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent")
     vertices = vertices * (2 * radius / (resolution - 1)) - radius
     return vertices.astype(np.float32), faces.astype(np.int32)
+
+
+def hidden_hollows(solid: np.ndarray, gap: int) -> np.ndarray:
+    """Empty cells of a grid, both bool (X, Y, Z), from which no way wider than about twice ``gap`` cells leads outside.
+
+    Views say nothing of the inside, so a field may leave it empty, behind a skin with a few holes. What is narrow
+    itself stays: dents, and holes that go through, are reached from outside.
+    """
+    from scipy.ndimage import binary_dilation, generate_binary_structure, label
+
+    cross, margin = generate_binary_structure(3, 1), gap + 1
+    solid = np.pad(solid, margin)
+    wide = ~binary_dilation(solid, cross, gap) if gap else ~solid
+    regions = label(wide)[0]
+    hollow = binary_dilation(wide & (regions != regions[0, 0, 0]), cross, gap + 1, mask=~solid)
+    regions = label(~(solid | hollow))[0]  # and what is cut off now: narrow places between
+    hollow = ~solid & (regions != regions[0, 0, 0])
+    return hollow[(slice(margin, -margin),) * 3]
 
 
 def _sample(
