@@ -138,9 +138,8 @@ def enhance(
     """RGNV's inversion and denoising without depth, or without a memory, and so without what is injected of it."""
     condition = told(prior, mask, depth)
     steps, until = rgnv.schedule(prior, None, None)
-    z = rgnv.invert_latents(prior, prior.encode(coarse), condition, steps, until, None, rgnv.correcting(prior, None))[
-        -1
-    ]
+    corrections = rgnv.correcting(prior, None)
+    z = rgnv.invert_latents(prior, prior.encode(coarse), condition, steps, until, None, corrections)[-1]
     out = prior.decode(rgnv.denoise(prior, z, condition, steps, until, memory=memory)[0])
     solid = (mask * 2).clamp(0, 1)
     return out * solid + 1 - solid

@@ -25,7 +25,7 @@ def spread(near: Tensor, mask: Tensor) -> Tensor:
     out = torch.zeros_like(near)
     for view, known, solid in zip(out, near, mask > 0.5, strict=True):
         if bool((known > 0).any()):
-            at = distance_transform_edt((known[0] <= 0).numpy(), return_distances=False, return_indices=True)
+            at = distance_transform_edt((known[0] <= 0).cpu().numpy(), return_distances=False, return_indices=True)
             view[0] = known[0][tuple(torch.from_numpy(at).long())] * solid[0]
         else:
             view[:] = solid

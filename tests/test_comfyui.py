@@ -142,8 +142,10 @@ def test_views_and_blends(server):
             start_azimuth=0.0, steps=3, guidance=3.0, seed=0,
         ),
         "save": node("SaveImage", images=["views", 0], filename_prefix="blend"),
+        "deep": node("SaveImage", images=["views", 3], filename_prefix="depth"),
     }  # fmt: skip
-    assert len(server.run(parts)["outputs"]["save"]["images"]) == 3
+    outputs = server.run(parts)["outputs"]
+    assert len(outputs["save"]["images"]) == len(outputs["deep"]["images"]) == 3
 
 
 def test_interrupting_ends_within_a_second_and_the_next_prompt_works(server):

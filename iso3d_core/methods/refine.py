@@ -37,12 +37,12 @@ from ..mesh.texture import bake, check_layout, unwrap
 from ..near import nearness, under
 from ..overlay import laid_over
 from ..priors.depth import DepthCondition, DepthPrior
+from ..priors.guess import ELEVATIONS
 from ..priors.photo_depth import estimate_depth
 from ..render.surface import Seen, Surface
 from ..render.volume import Shading
 from ..types import InputError, Mesh, OnProgress, Progress, Reference
 
-ELEVATIONS = tuple(range(-10, 45, 5))
 MARGIN = 0.1  # of a `Reference`
 
 

@@ -22,7 +22,8 @@ ELEVATIONS = tuple(range(-10, 45, 5))  # that a reference may be seen from, in d
 @torch.no_grad()
 def sketched_front(sketch: Sketch, embedding: Tensor, elevation_deg: Sequence[float], size: int) -> Tensor:
     """Azimuth 0 of an embedding [1, 1, D] at some elevations: [E, 4, size, size], RGB on white and coverage."""
-    return sketch(_placed(embedding, sketch), front(elevation_deg).to(embedding.device), size)[0].float()
+    embedding = _beside(sketch, embedding)
+    return sketch(embedding, front(elevation_deg).to(embedding.device), size)[0].float()
 
 
 def front(elevation_deg: Sequence[float]) -> Tensor:
@@ -31,7 +32,7 @@ def front(elevation_deg: Sequence[float]) -> Tensor:
     return unit_sphere_matrix(orbit(torch.zeros(len(heights)), heights))[None]
 
 
-def _placed(embedding: Tensor, sketch: Sketch) -> Tensor:
+def _beside(sketch: Sketch, embedding: Tensor) -> Tensor:
     return embedding.to(next(sketch.parameters()).device).reshape(1, 1, -1)
 
 
@@ -54,7 +55,7 @@ def fit_reference(sketch: Sketch, embedding: Tensor, reference: Reference, size:
 def sketched_nearness(sketch: Sketch, embedding: Tensor, cameras: Tensor, size: int) -> Tensor:
     """How near the sketch of an embedding [1, 1, D] is in views of the cameras [V, 16]: [V, 1, size, size] on the CPU,
     0 where it has nothing."""
-    volume = sketch.volume(_placed(embedding, sketch))
+    volume = sketch.volume(_beside(sketch, embedding))
     distance, coverage = sketch.distances(volume, cameras[None].to(volume.device), size)
     return nearness(distance[0], coverage[0]).cpu()
 

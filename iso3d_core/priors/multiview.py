@@ -103,6 +103,11 @@ class MultiViewPrior(LatentPrior):
         config = self.unet.config
         return config.encoder_hid_dim // HARMONICS if config.encoder_hid_dim else config.cross_attention_dim
 
+    @property
+    def sketch(self) -> Sketch | None:
+        """The UNet's sketch network; None where it has none."""
+        return getattr(self.unet, "sketch", None)
+
     def free_clip(self) -> None:
         """Forget the CLIP tower: after the one embedding it is not needed."""
         self.clip = None
@@ -120,35 +125,34 @@ class MultiViewPrior(LatentPrior):
 
         The reference's elevation is not known, so the best of a few counts.
         """
-        sketch = getattr(self.unet, "sketch", None)
-        if sketch is None:
+        if self.sketch is None:
             return None
-        sketched = sketched_front(sketch, embedding, ELEVATIONS, SIDE)
+        sketched = sketched_front(self.sketch, embedding, ELEVATIONS, SIDE)
         seen = F.adaptive_avg_pool2d(reference.on_white()[None], SIDE).to(sketched)
         return float((sketched[:, :3] - seen).square().mean(dim=(1, 2, 3)).min())
 
     def guess_reference(self, reference: Reference, embedding: Tensor, size: int) -> tuple[float, Tensor] | None:
         """The reference's elevation in degrees and the object's mask [1, 1, size, size] as the bundle's camera would
         see it from there; None without a sketch. The elevation whose sketch is most like the reference counts."""
-        sketch = getattr(self.unet, "sketch", None)
-        if sketch is None:
+        if self.sketch is None:
             return None
-        elevation, view = fit_reference(sketch, embedding, reference, size)
+        elevation, view = fit_reference(self.sketch, embedding, reference, size)
         return elevation, view[None, 3:].cpu()
 
     def guess_nearness(self, embedding: Tensor, cameras: Cameras, mask: Tensor) -> Tensor:
         """How near the embedded object is in V views whose masks are [V, 1, H, H]: [V, 1, H, H] on the CPU, 1 at the
         nearest point and 0 outside the masks; these as flat nearness without a sketch."""
-        sketch, mask = getattr(self.unet, "sketch", None), mask.cpu().float()
-        if sketch is None:
+        mask = mask.cpu().float()
+        if self.sketch is None:
             return mask
-        return spread(sketched_nearness(sketch, embedding, self.camera_embedding(cameras), mask.shape[-1]), mask)
+        return spread(sketched_nearness(self.sketch, embedding, self.camera_embedding(cameras), mask.shape[-1]), mask)
 
     @torch.no_grad()
     def guess_solid(self, embedding: Tensor) -> Tensor | None:
         """How likely the cells [z, y, x] of the cube [-1, 1]^3 are solid, as the sketch has it; None without one."""
-        sketch = getattr(self.unet, "sketch", None)
-        return None if sketch is None else sketch.solid(embedding.to(self.device).reshape(1, 1, -1))[0].float()
+        return (
+            None if self.sketch is None else self.sketch.solid(embedding.to(self.device).reshape(1, 1, -1))[0].float()
+        )
 
     # ---- diffusion ------------------------------------------------------------------------------
 
