@@ -308,3 +308,33 @@ def test_what_one_token_of_context_never_reads_may_be_missing(tmp_path):
 def test_a_bundle_without_cameras_gets_hifi123s():
     assert camera_of({}) == {"distance": 3.8, "fov_y_deg": 20.0}
     assert camera_of({"camera": {"distance": 2.0, "fov_y_deg": 35.0}}) == {"distance": 2.0, "fov_y_deg": 35.0}
+
+
+@pytest.mark.parametrize(
+    ("machine", "onednn", "instructions", "chosen"),
+    [
+        ("x86_64", True, "_is_avx512_bf16_supported", torch.bfloat16),
+        ("AMD64", True, "_is_amx_tile_supported", torch.bfloat16),
+        ("x86_64", True, None, torch.float32),  # AVX-512 alone: oneDNN says yes, and takes longer
+        ("x86_64", False, "_is_avx512_bf16_supported", torch.float32),
+        ("aarch64", True, None, torch.bfloat16),
+        ("aarch64", False, None, torch.float32),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_only_where_it_has_instructions_for_it(
+    machine, onednn, instructions, chosen, monkeypatch
+):
+    monkeypatch.setattr(base.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instructions, raising=False)
+    assert base.choose_arithmetic("cpu", "auto") == ("cpu", chosen)
+    assert base.choose_arithmetic("cpu", "float32") == ("cpu", torch.float32)
+
+
+def test_an_older_torch_that_knows_no_instructions_computes_in_float32(monkeypatch):
+    monkeypatch.setattr(base.platform, "machine", lambda: "x86_64")
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert base.choose_arithmetic("cpu", "auto") == ("cpu", torch.float32)

@@ -51,9 +51,10 @@ def table_rows(levels: tuple[Level, ...]) -> int:
 
 def encode(points: Tensor, table: Tensor, levels: tuple[Level, ...]) -> Tensor:
     """points [N, 3] in [0, 1], table [rows, F] -> features [N, levels * F], trilinearly interpolated."""
+    # Split at once: the gradient of a slice would be as large as the whole table, for each of the levels.
+    rows = table.split([level.entries for level in levels])
     features = [
-        (_dense if level.dense else _hashed)(points, table[level.offset : level.offset + level.entries], level)
-        for level in levels
+        (_dense if level.dense else _hashed)(points, own, level) for level, own in zip(levels, rows, strict=True)
     ]
     return torch.cat(features, dim=-1)
 

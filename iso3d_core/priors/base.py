@@ -7,6 +7,7 @@ whatever the network was trained to predict.
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ WEIGHTS = "diffusion_pytorch_model"
 # What reading the damaged files of a bundle raises.
 UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, SafetensorError, json.JSONDecodeError)
 LISTEN_SECONDS = 0.2
+X86 = ("x86_64", "amd64")
 
 
 class LatentPrior(nn.Module):
@@ -208,7 +210,12 @@ def _fast_with_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # oneDNN is not part of torch on every system.
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    # On x86 it takes bfloat16 wherever there is AVX-512; without instructions for it that is slower than float32. An
+    # older torch does not tell.
+    told = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return platform.machine().lower() not in X86 or any(has() for has in told if has is not None)
 
 
 def not_white(views: Tensor) -> Tensor:
