@@ -25,6 +25,7 @@ def report() -> list[str]:
     """Lines for a person: what is here, what is missing and the command for it."""
     import torch
 
+    from .priors.base import choose_arithmetic
     from .weights import bundles
 
     lines = [f"iso3d      {_version('iso3d')}", f"python     {platform.python_version()} ({sys.platform})"]
@@ -37,6 +38,10 @@ def report() -> list[str]:
         lines.append(f"device     {torch.cuda.get_device_name()} ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)")
     else:
         lines.append(f"device     CPU, {torch.get_num_threads()} threads (no CUDA device found)")
+    device, arithmetic = choose_arithmetic("auto", "auto")
+    where = "GPU" if device == "cuda" else "CPU"
+    why = "" if arithmetic == torch.bfloat16 else f" (this {where} is slow with bfloat16)"
+    lines.append(f"arithmetic {str(arithmetic).removeprefix('torch.')}{why}")
     triton = _version("triton")
     lines.append(f"triton     {'not installed (optional: GPU kernels)' if triton == 'missing' else triton}")
     found = list(bundles())

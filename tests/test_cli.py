@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from iso3d_core.cli import main
+from iso3d_core.priors.base import choose_arithmetic
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ROCKET = str(EXAMPLES / "rocket.png")
@@ -271,6 +272,8 @@ def test_models_and_doctor_know_the_embedded_bundle(capsys):
     said = capsys.readouterr().out
     assert "intact" in said
     assert "torch" in said
+    chosen = str(choose_arithmetic("auto", "auto")[1]).removeprefix("torch.")
+    assert f"arithmetic {chosen}" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
