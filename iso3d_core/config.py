@@ -155,6 +155,8 @@ LOWEST_THRESHOLD = 0.05  # of density: a thin field's surface is sought down to 
 class MeshConfig:
     """resolution : of the isosurface grid; threshold : density; faces : after decimation; texture : pixels a side
     gap : hollows are filled whose ways outside are not wider than about twice as many cells of the grid; None: none is
+    core : density of the surface, ``threshold`` then being how thin an end may get, of an object in the middle of the
+        field (`mesh.extract.surface_density`); None: ``threshold`` everywhere
     """
 
     resolution: int = 128
@@ -164,6 +166,7 @@ class MeshConfig:
     keep_ratio: float = 0.02
     smooth: int = 5
     gap: int | None = 1
+    core: float | None = None
 
     def __post_init__(self) -> None:
         if not 16 <= self.resolution <= 512:
@@ -174,6 +177,8 @@ class MeshConfig:
             raise InputError(f"faces must be at least 100, got {self.faces}")
         if self.gap is not None and self.gap < 0:
             raise InputError(f"the gap must not be negative, got {self.gap}")
+        if self.core is not None and self.core <= self.threshold:
+            raise InputError(f"the core must be denser than the threshold {self.threshold:g}, got {self.core:g}")
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
     threshold = m.threshold
     while True:
         try:
-            vertices, faces = extract_surface(density, m.resolution, threshold, gap=m.gap)
+            vertices, faces = extract_surface(density, m.resolution, threshold, gap=m.gap, core=m.core)
             break
         except EmptySurface:
             if threshold < LOWEST_THRESHOLD:

@@ -55,7 +55,7 @@ _TINY = GenerateConfig(
         steps=120, boundary=(0.25, 0.7), judge_every=4, threshold=0.004, t_3d=(0.1, 0.6), guidance_3d=3.0,
         guidance_2d=5.0, mesh_steps=40, mesh_grid=64, mesh_resolution=128,
     ),
-    mesh=MeshConfig(resolution=96, threshold=4.0, faces=8_000, texture=512),
+    mesh=MeshConfig(resolution=96, threshold=4.0, core=6.0, faces=8_000, texture=512),
 )  # fmt: skip
 
 
@@ -65,7 +65,8 @@ def from_a_ball(config: GenerateConfig) -> GenerateConfig:
     if config.warm_start is None:
         return config
     field = replace(config.field, blob_bias=2 * config.field.blob_bias)
-    return replace(config, warm_start=None, field=field, mesh=replace(config.mesh, threshold=config.mesh.threshold / 2))
+    mesh = replace(config.mesh, threshold=config.mesh.threshold / 2, core=None)
+    return replace(config, warm_start=None, field=field, mesh=mesh)
 
 
 TINY_PRESETS: dict[str, GenerateConfig] = {
@@ -74,7 +75,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         preset="fast",
         warm_start=replace(TINY_WARM, sheets=4, elevation_deg=(0.0, 30.0, 15.0, 38.0), steps=80, sampling_steps=15),
         stage=replace(_TINY.stage, steps=0),
-        mesh=MeshConfig(resolution=80, threshold=4.0, faces=5_000, texture=384),
+        mesh=MeshConfig(resolution=80, threshold=4.0, core=6.0, faces=5_000, texture=384),
         guided=replace(_TINY.guided, steps=60, judge_every=2, mesh_steps=16, mesh_resolution=64),
         refine_steps=30,
     ),
@@ -84,7 +85,7 @@ TINY_PRESETS: dict[str, GenerateConfig] = {
         preset="quality",
         warm_start=replace(TINY_WARM, steps=300, sampling_steps=40),
         stage=replace(_TINY.stage, steps=400, t_min=Ramp(0.7, 0.05, 400), t_max=Ramp(0.85, 0.2, 400)),
-        mesh=MeshConfig(resolution=128, threshold=4.0, faces=15_000, texture=1024),
+        mesh=MeshConfig(resolution=128, threshold=4.0, core=6.0, faces=15_000, texture=1024),
         guided=replace(_TINY.guided, steps=480, judge_every=16, mesh_steps=160),
         refine_steps=120,
     ),

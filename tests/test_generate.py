@@ -310,3 +310,16 @@ def test_the_baselines_make_meshes(reference, prior, method):
 def test_a_method_with_weights_of_its_own_is_not_made_by_name_alone():
     with pytest.raises(InputError, match=r"use presets\.with_method"):
         replace(preset("fast"), method="magic123")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"core": 4.0}, "core must be denser than the threshold 4"),
+        ({"gap": -1}, "gap must not be negative"),
+        ({"resolution": 8}, "resolution must be 16 to 512"),
+    ],
+)
+def test_impossible_meshes_are_refused(settings, said):
+    with pytest.raises(InputError, match=said):
+        MeshConfig(threshold=4.0, **{"resolution": 32, **settings})

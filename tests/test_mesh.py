@@ -9,7 +9,7 @@ import trimesh
 from iso3d_core.cameras import WORLD_TO_GLTF
 from iso3d_core.mesh.clean import clean, is_solid, merge, taubin, vertex_normals
 from iso3d_core.mesh.export import load_mesh, save_mesh
-from iso3d_core.mesh.extract import EmptySurface, extract_surface, hidden_hollows
+from iso3d_core.mesh.extract import END, EmptySurface, extract_surface, hidden_hollows, surface_density
 from iso3d_core.mesh.texture import bake, unwrap
 from iso3d_core.render.raster import sample_texture
 from iso3d_core.types import InputError, Mesh
@@ -116,6 +116,60 @@ def test_cavities_are_dropped():
     mesh = solid(*clean(*raw, target_faces=100_000))
     assert mesh.body_count == 1
     assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.7**3, rel=0.02)
+
+
+def misty_mast(p):
+    """A soft ball below the middle, and above it a faint mast, the whole from -0.75 to 0.75."""
+    away = p[:, :2].norm(dim=-1)
+    mast = 5.0 * torch.exp(-((away / 0.06) ** 2)) * ((p[:, 2] > 0) & (p[:, 2] < 0.75))
+    return ball(0.45, 8.0, (0, 0, -0.3))(p) + mast
+
+
+def test_thin_ends_are_followed_below_the_density_of_the_surface():
+    def extent(**settings):
+        mesh = solid(*clean(*extract_surface(misty_mast, 96, **settings), target_faces=100_000))
+        return mesh.bounds[1][2], mesh.volume
+
+    thick, tight = extent(threshold=4.0), extent(threshold=8.0)
+    both = extent(threshold=4.0, core=8.0)
+    assert thick[0] == pytest.approx(0.75, abs=0.03)
+    assert tight[0] < 0.45  # most of the mast is lost
+    assert both[0] == pytest.approx(0.75, abs=0.03)
+    assert tight[1] < both[1] < thick[1]
+
+
+def test_the_surface_of_an_end_is_at_half_of_what_is_densest_across_it():
+    grid = np.zeros((21, 21, 21), np.float32)
+    grid[6:15, 6:15, 4:12] = 20.0
+    grid[10, 10, 12:17] = 5.0
+    surface = surface_density(grid, threshold=4.0, core=8.0)
+    assert (surface[:, :, 12:17] == END * 5.0).all()
+    assert (surface[:, :, :12] == 8.0).all()  # the other side reaches as far already
+    assert (surface[:, :, 17:] == 8.0).all()  # nothing there
+    faint = np.where(grid == 5.0, 0.5, grid)
+    assert (surface_density(faint, 4.0, 8.0) == 8.0).all()  # too thin to be an end
+
+
+def test_ends_reach_as_far_as_the_other_side():
+    grid = np.zeros((21, 21, 21), np.float32)
+    grid[6:15, 6:15, 4:12] = 20.0  # 6 below the middle and 1 above it
+    grid[10, 10, 12:20] = 5.0  # 9 above it
+    surface = surface_density(grid, threshold=4.0, core=8.0)
+    assert (surface[:, :, 12:18] == END * 5.0).all()  # 7.5 on either side, were it in the middle
+    assert (surface[:, :, 18:] == 8.0).all()
+
+
+def test_a_speck_is_no_end():
+    grid = np.zeros((21, 21, 21), np.float32)
+    grid[6:15, 6:15, 6:15] = 20.0
+    grid[10, 10, 19] = 5.0
+    assert (surface_density(grid, threshold=4.0, core=8.0) == 8.0).all()
+
+
+@pytest.mark.parametrize("core", [None, 1000.0])
+def test_without_anything_denser_than_the_core_the_threshold_is_the_surface(core):
+    plain, again = extract_surface(ball(), 32, 10.0), extract_surface(ball(), 32, 10.0, core=core)
+    assert all(np.array_equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
 def test_hollows_behind_a_skin_with_holes_are_filled_and_what_is_open_stays_open():

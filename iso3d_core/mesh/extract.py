@@ -19,6 +19,9 @@ CLAMP = (0.5, 2.0)
 TIE_BREAK = 1.06
 # No grid value comes nearer to the isovalue than this, so no two vertices coincide at a grid point.
 GAP = 1e-3
+END = 0.5  # of what is densest in a plane across a thin end: where its surface is
+LEAST = 0.2  # of the threshold: what is thinner is no end of anything
+SPECK = 0.02  # of the largest region: smaller ones do not count
 
 
 class EmptySurface(Diverged):
@@ -45,6 +48,7 @@ def extract_surface(
     on_progress: OnProgress | None = None,
     device: torch.device | str = "cpu",
     gap: int | None = None,
+    core: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The surface ``density == threshold`` inside the cube ``[-radius, radius]^3``, closed at the cube's faces.
 
@@ -52,6 +56,7 @@ def extract_surface(
     resolution : grid points along each axis, at least 4
     threshold : density of the surface, above 0
     gap : fill what is hidden in the inside, as `hidden_hollows` finds it; None leaves it hollow
+    core : density of the surface, above ``threshold``, which is then for thin ends alone, as in `surface_density`
     Returns vertices ``(n, 3)`` float32 in world units, and faces ``(m, 3)`` int32, counter-clockwise seen from
     outside; every edge belongs to exactly two faces.
 
@@ -77,15 +82,51 @@ def extract_surface(
     maximum = float(grid.max())
     if maximum <= threshold:
         raise EmptySurface(maximum, threshold)
+    surface = threshold if core is None or core >= maximum else surface_density(grid, threshold, core)
     if gap is not None:
-        grid[hidden_hollows(grid > threshold, gap)] = maximum
+        grid[hidden_hollows(grid > surface, gap)] = maximum
 
     clamp = float(np.clip(np.log(maximum / threshold), *CLAMP))
-    level = np.log(np.clip(grid / threshold, np.exp(-clamp * TIE_BREAK), np.exp(clamp)))
+    level = np.log(np.clip(grid / surface, np.exp(-clamp * TIE_BREAK), np.exp(clamp)))
     level = np.where(level > 0, np.maximum(level, GAP), np.minimum(level, -GAP)).astype(np.float32)
     vertices, faces, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent")
     vertices = vertices * (2 * radius / (resolution - 1)) - radius
     return vertices.astype(np.float32), faces.astype(np.int32)
+
+
+def surface_density(grid: np.ndarray, threshold: float, core: float) -> np.ndarray:
+    """At what density the surface is, at each point of a grid of densities (X, Y, Z): at ``core``, less at thin ends.
+
+    Who is sure of a handle but not of its place makes a mist of it, which is nowhere as dense as a body: at one
+    threshold either ends are lost or bodies are too thick. So plane by plane beyond the box of what is denser than
+    ``core``, the surface is at a part (END) of what is densest in the plane, as far as the box of what is denser than
+    ``threshold`` reaches. Objects are in the middle of the grid, so opposite sides are taken to be as far from it.
+    """
+    surface = np.full(grid.shape, core, np.float32)
+    bodies, all_of_it = _sides(grid > core), _sides(grid > threshold)
+    for axis in range(3):
+        middle = (grid.shape[axis] - 1) / 2
+        reach = (all_of_it[axis][1] - all_of_it[axis][0]) / 2
+        densest = grid.max(axis=tuple(other for other in range(3) if other != axis))
+        planes = np.arange(grid.shape[axis])
+        outside = (planes < bodies[axis][0]) | (planes > bodies[axis][1])
+        ends = np.flatnonzero(outside & (np.abs(planes - middle) <= reach) & (densest > LEAST * threshold))
+        along = np.moveaxis(surface, axis, 0)
+        along[ends] = np.minimum(along[ends], np.maximum(END * densest[ends], LEAST * threshold)[:, None, None])
+    return surface
+
+
+def _sides(solid: np.ndarray) -> list[tuple[int, int]]:
+    """First and last plane along each axis of what is solid, specks left out."""
+    from scipy.ndimage import label
+
+    regions, count = label(solid)
+    if count > 1:
+        sizes = np.bincount(regions.ravel())
+        sizes[0] = 0
+        solid = (sizes >= SPECK * sizes.max())[regions]
+    found = (np.flatnonzero(solid.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3))
+    return [(int(planes[0]), int(planes[-1])) for planes in found]
 
 
 def hidden_hollows(solid: np.ndarray, gap: int) -> np.ndarray:
