@@ -19,7 +19,7 @@ CLAMP = (0.5, 2.0)
 TIE_BREAK = 1.06
 # No grid value comes nearer to the isovalue than this, so no two vertices coincide at a grid point.
 GAP = 1e-3
-END = 0.5  # of what is densest in a plane across a thin end: where its surface is
+END = 0.5  # of what is densest in a faint plane: where the surface is
 LEAST = 0.2  # of the threshold: what is thinner is no end of anything
 SPECK = 0.02  # of the largest region: smaller ones do not count
 
@@ -98,21 +98,17 @@ def surface_density(grid: np.ndarray, threshold: float, core: float) -> np.ndarr
     """At what density the surface is, at each point of a grid of densities (X, Y, Z): at ``core``, less at thin ends.
 
     Who is sure of a handle but not of its place makes a mist of it, which is nowhere as dense as a body: at one
-    threshold either ends are lost or bodies are too thick. So plane by plane beyond the box of what is denser than
-    ``core``, the surface is at a part (END) of what is densest in the plane, as far as the box of what is denser than
-    ``threshold`` reaches. Objects are in the middle of the grid, so opposite sides are taken to be as far from it.
+    threshold either ends are lost or bodies are too thick. So in planes across the axes that are faint as a whole the
+    surface is at a part (END) of what is densest in them, out to the box of what is denser than ``threshold``. Objects
+    are in the middle of the grid, so opposite sides are taken to be as far from it.
     """
     surface = np.full(grid.shape, core, np.float32)
-    bodies, all_of_it = _sides(grid > core), _sides(grid > threshold)
-    for axis in range(3):
-        middle = (grid.shape[axis] - 1) / 2
-        reach = (all_of_it[axis][1] - all_of_it[axis][0]) / 2
+    for axis, (first, last) in enumerate(_sides(grid > threshold)):
         densest = grid.max(axis=tuple(other for other in range(3) if other != axis))
-        planes = np.arange(grid.shape[axis])
-        outside = (planes < bodies[axis][0]) | (planes > bodies[axis][1])
-        ends = np.flatnonzero(outside & (np.abs(planes - middle) <= reach) & (densest > LEAST * threshold))
-        along = np.moveaxis(surface, axis, 0)
-        along[ends] = np.minimum(along[ends], np.maximum(END * densest[ends], LEAST * threshold)[:, None, None])
+        from_middle = np.abs(np.arange(len(densest)) - (len(densest) - 1) / 2)
+        ends = (from_middle <= (last - first) / 2) & (densest > LEAST * threshold)
+        lower = np.where(ends, np.clip(END * densest, LEAST * threshold, core), core).astype(np.float32)
+        surface = np.minimum(surface, lower.reshape([-1 if a == axis else 1 for a in range(3)]))
     return surface
 
 
