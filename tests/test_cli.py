@@ -281,23 +281,25 @@ def test_a_killed_run_resumes_and_an_interrupt_ends_with_130(tmp_path):
     out, state = tmp_path / "rocket.glb", tmp_path / ".rocket.glb.resume"
     command = [sys.executable, "-m", "iso3d_core", "generate", ROCKET, "-o", str(out), "--preset", "fast"]
 
-    def start_and_wait_for_a_checkpoint(*extra):
-        process = subprocess.Popen([*command, *extra], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        limit = time.monotonic() + 120
-        while not list(state.glob("*.pt")) and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.05)
-        return process
-
-    killed = start_and_wait_for_a_checkpoint()
+    killed = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while not list(state.glob("*.pt")) and killed.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
     killed.kill()
     killed.communicate()
     assert not out.exists()
     assert list(state.glob("*.pt"))
-    interrupted = start_and_wait_for_a_checkpoint("--resume")
-    time.sleep(6)  # let it come up, so that the interrupt meets the work and not the imports
+    log = tmp_path / "said.txt"
+    with log.open("wb") as stderr:
+        interrupted = subprocess.Popen([*command, "--resume"], stderr=stderr, stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    # Let it come up, so that the interrupt meets the work and not the imports.
+    while b"it/s" not in log.read_bytes() and interrupted.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
     if interrupted.poll() is None:
         interrupted.send_signal(signal.SIGINT)
-    _, said = interrupted.communicate(timeout=60)
+    interrupted.wait(timeout=60)
+    said = log.read_bytes()
     assert interrupted.returncode in (130, 0), said
     if interrupted.returncode == 130:
         assert b"Traceback" not in said
