@@ -12,7 +12,7 @@ from torch import Tensor
 from ..types import Diverged, OnProgress, Progress
 
 CHUNK_POINTS = 2**18
-# The logarithm of density / threshold is clamped to as much below 0 as it reaches above, within these limits: were
+# The logarithm of density / surface is clamped to as much below 0 as it reaches above, within these limits: were
 # empty space farther from the surface than the inside, a sharp surface would be pulled inwards.
 CLAMP = (0.5, 2.0)
 # Not quite as much: with exact ties on a sharp field, marching cubes' saddle test leaves holes between cells.
@@ -86,7 +86,7 @@ def extract_surface(
     if gap is not None:
         grid[hidden_hollows(grid > surface, gap)] = maximum
 
-    clamp = float(np.clip(np.log(maximum / threshold), *CLAMP))
+    clamp = float(np.clip(np.log(maximum / np.max(surface)), *CLAMP))
     level = np.log(np.clip(grid / surface, np.exp(-clamp * TIE_BREAK), np.exp(clamp)))
     level = np.where(level > 0, np.maximum(level, GAP), np.minimum(level, -GAP)).astype(np.float32)
     vertices, faces, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent")
@@ -114,15 +114,13 @@ def surface_density(grid: np.ndarray, threshold: float, core: float) -> np.ndarr
 
 def _sides(solid: np.ndarray) -> list[tuple[int, int]]:
     """First and last plane along each axis of what is solid, specks left out."""
-    from scipy.ndimage import label
+    from scipy.ndimage import find_objects, label
 
-    regions, count = label(solid)
-    if count > 1:
-        sizes = np.bincount(regions.ravel())
-        sizes[0] = 0
-        solid = (sizes >= SPECK * sizes.max())[regions]
-    found = (np.flatnonzero(solid.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3))
-    return [(int(planes[0]), int(planes[-1])) for planes in found]
+    regions, _ = label(solid)
+    sizes = np.bincount(regions.ravel())
+    sizes[0] = 0  # what is not solid
+    large = sizes >= SPECK * sizes.max()
+    return [(side.start, side.stop - 1) for side in find_objects(large[regions].astype(np.int8))[0]]
 
 
 def hidden_hollows(solid: np.ndarray, gap: int) -> np.ndarray:
