@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..priors.base import choose_arithmetic
+
 SIDES = (32, 512)  # the shorter side of a matrix, by whose square the iteration's work grows
 STEPS = 5  # of the Newton-Schulz iteration
 QUINTIC = (3.4445, -4.7750, 2.0315)  # a x + b x^3 + c x^5 brings singular values in (0, 1] near 1
@@ -59,10 +61,10 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 def orthogonal(matrix: Tensor, steps: int = STEPS) -> Tensor:
-    """About U V^T of the matrix U S V^T, [M, N], by Newton-Schulz in bfloat16: singular values of 0.6 to 1.3, but for
-    those that were hardly any."""
+    """About U V^T of the matrix U S V^T, [M, N], by Newton-Schulz, in bfloat16 where that is fast: singular values of
+    0.6 to 1.3, but for those that were hardly any."""
     a, b, c = QUINTIC
-    x = matrix.bfloat16()
+    x = matrix.to(choose_arithmetic(matrix.device.type, "auto")[1])
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T
