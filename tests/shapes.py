@@ -13,6 +13,23 @@ def torus(p):
     return 20 * torch.sigmoid(40 * (0.2 - torch.hypot(torch.hypot(p[:, 0], p[:, 1]) - 0.6, p[:, 2])))
 
 
+def misty_mast(p):
+    """A soft ball below the middle, and above it a faint mast, the whole from -0.75 to 0.75."""
+    away = p[:, :2].norm(dim=-1)
+    mast = 5.0 * torch.exp(-((away / 0.06) ** 2)) * ((p[:, 2] > 0) & (p[:, 2] < 0.75))
+    return ball(0.45, 8.0, (0, 0, -0.3))(p) + mast
+
+
+def hollow_ball(hole):
+    """A ball of radius 0.7, hollow below 0.4, with a hole of that radius from below; closed without one."""
+
+    def density(p):
+        through = (p[:, :2].norm(dim=-1) < hole) & (p[:, 2] < 0)
+        return ball(0.7, 60.0)(p) * (p.norm(dim=-1) > 0.4) * ~through
+
+    return density
+
+
 def solid(vertices, faces):
     mesh = trimesh.Trimesh(vertices, faces)  # joins vertices at the same position
     assert mesh.is_watertight

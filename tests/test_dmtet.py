@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from shapes import hollow_ball, misty_mast, solid
 
 from iso3d_core.cameras import even_azimuths, orbit, rays
 from iso3d_core.fields.dmtet import KUHN, DMTet, kuhn_grid, marching_tetrahedra
+from iso3d_core.mesh.clean import clean
+from iso3d_core.mesh.extract import extract_surface
 from iso3d_core.render.differentiable import (
     antialias,
     barycentric,
@@ -97,6 +100,15 @@ def test_a_thin_density_becomes_a_surface_at_a_lower_threshold():
     torch.testing.assert_close(vertices.norm(dim=-1).mean(), torch.tensor(math.log(2) / 4), atol=0.01, rtol=0)
     with pytest.raises(Diverged, match="no surface"):
         DMTet.from_density(lambda points: torch.zeros(len(points)), 8, 8.0).surface()
+
+
+def test_a_density_becomes_the_surface_that_marching_cubes_finds():
+    for density, settings in (misty_mast, {"core": 8.0}), (hollow_ball(0.02), {"gap": 1}):
+        shape = DMTet.from_density(density, 64, 4.0, **settings).surface()
+        same = solid(*clean(*extract_surface(density, 65, 4.0, **settings), target_faces=100_000))
+        ours = solid(*clean(shape[0].detach().numpy(), shape[1].numpy().astype(np.int32), target_faces=100_000))
+        assert np.allclose(ours.bounds, same.bounds, atol=0.01)
+        assert ours.volume == pytest.approx(same.volume, rel=0.01)
 
 
 def test_it_sees_what_the_ray_caster_sees():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from shapes import ball, solid, torus
+from shapes import ball, hollow_ball, misty_mast, solid, torus
 
 from iso3d_core.mesh.clean import clean, is_solid, merge
 from iso3d_core.mesh.extract import END, EmptySurface, extract_surface, hidden_hollows, surface_density
@@ -58,13 +58,6 @@ def test_progress_is_reported_for_each_chunk():
     assert len(seen) == seen[-1].total > 1
 
 
-def misty_mast(p):
-    """A soft ball below the middle, and above it a faint mast, the whole from -0.75 to 0.75."""
-    away = p[:, :2].norm(dim=-1)
-    mast = 5.0 * torch.exp(-((away / 0.06) ** 2)) * ((p[:, 2] > 0) & (p[:, 2] < 0.75))
-    return ball(0.45, 8.0, (0, 0, -0.3))(p) + mast
-
-
 def test_thin_ends_are_followed_below_the_density_of_the_surface():
     def extent(**settings):
         mesh = solid(*clean(*extract_surface(misty_mast, 96, **settings), target_faces=100_000))
@@ -113,17 +106,10 @@ def test_without_anything_denser_than_the_core_the_threshold_is_the_surface(core
 
 
 def test_hollows_behind_a_skin_with_holes_are_filled_and_what_is_open_stays_open():
-    def shell(hole):
-        def density(p):
-            through = (p[:, :2].norm(dim=-1) < hole) & (p[:, 2] < 0)
-            return ball(0.7, 60.0)(p) * (p.norm(dim=-1) > 0.4) * ~through
-
-        return density
-
     cell, whole = 2 / 47, 4 / 3 * np.pi * 0.7**3
     cases = ((0.9 * cell, 1, True), (0.9 * cell, None, False), (4 * cell, 1, False), (4 * cell, 5, True))
     for hole, gap, filled in cases:
-        mesh = solid(*clean(*extract_surface(shell(hole), 48, 9.0, gap=gap), target_faces=100_000))
+        mesh = solid(*clean(*extract_surface(hollow_ball(hole), 48, 9.0, gap=gap), target_faces=100_000))
         kept = whole if filled else whole - 4 / 3 * np.pi * 0.4**3
         assert mesh.volume == pytest.approx(kept, rel=0.05)
 

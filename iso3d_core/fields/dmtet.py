@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import LOWEST_THRESHOLD
+from ..mesh.extract import over_surface
 from ..render.differentiable import unique_pairs
 from ..types import Diverged
 
@@ -44,17 +45,21 @@ class DMTet(nn.Module):
         self.offsets = nn.Parameter(torch.zeros_like(points))
 
     @staticmethod
-    def from_density(density: Callable[[Tensor], Tensor], resolution: int, threshold: float) -> DMTet:
-        """The surface where a density is ``threshold``; the distance is the logarithm of their ratio, in -1..1.
+    def from_density(
+        density: Callable[[Tensor], Tensor], resolution: int, threshold: float, gap: int | None = None,
+        core: float | None = None,
+    ) -> DMTet:  # fmt: skip
+        """The surface of a density where `mesh.extract.extract_surface` would put it; the distance is the logarithm of
+        the ratio of the two, in -1..1.
 
-        A density that stays below is taken at a lower threshold.
+        A density that stays below ``threshold`` is taken at a lower one.
         """
-
         shape = DMTet(resolution, density)
         found = shape.distances.detach().clamp(min=1e-6)
         while threshold > LOWEST_THRESHOLD and float(found.max()) <= threshold:
             threshold /= 2
-        shape.distances.data = (threshold / found).log().clamp(-1, 1)
+        ratio = over_surface(found.cpu().numpy().reshape((resolution + 1,) * 3), threshold, gap, core)
+        shape.distances.data = -torch.from_numpy(ratio).reshape(-1).to(found).log().clamp(-1, 1)
         return shape
 
     def surface(self) -> tuple[Tensor, Tensor]:

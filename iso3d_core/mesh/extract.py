@@ -82,16 +82,26 @@ def extract_surface(
     maximum = float(grid.max())
     if maximum <= threshold:
         raise EmptySurface(maximum, threshold)
-    surface = threshold if core is None or core >= maximum else surface_density(grid, threshold, core)
-    if gap is not None:
-        grid[hidden_hollows(grid > surface, gap)] = maximum
-
-    clamp = float(np.clip(np.log(maximum / np.max(surface)), *CLAMP))
-    level = np.log(np.clip(grid / surface, np.exp(-clamp * TIE_BREAK), np.exp(clamp)))
+    ratio = over_surface(grid, threshold, gap, core)
+    clamp = float(np.clip(np.log(ratio.max()), *CLAMP))
+    level = np.log(np.clip(ratio, np.exp(-clamp * TIE_BREAK), np.exp(clamp)))
     level = np.where(level > 0, np.maximum(level, GAP), np.minimum(level, -GAP)).astype(np.float32)
     vertices, faces, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent")
     vertices = vertices * (2 * radius / (resolution - 1)) - radius
     return vertices.astype(np.float32), faces.astype(np.int32)
+
+
+def over_surface(grid: np.ndarray, threshold: float, gap: int | None = None, core: float | None = None) -> np.ndarray:
+    """A grid of densities (X, Y, Z), in parts of what the surface's density is there: above 1 inside.
+
+    threshold, gap, core : as `extract_surface` takes them
+    """
+    maximum = grid.max()
+    surface = threshold if core is None or core >= maximum else surface_density(grid, threshold, core)
+    ratio = grid / surface
+    if gap is not None:
+        ratio[hidden_hollows(ratio > 1, gap)] = ratio.max()
+    return ratio
 
 
 def surface_density(grid: np.ndarray, threshold: float, core: float) -> np.ndarray:

@@ -39,8 +39,8 @@ class MeshWork(nn.Module):
             with torch.no_grad():
                 return scene.density(points.to(device)).cpu()
 
-        threshold = config.mesh.threshold
-        self.shape = DMTet.from_density(density, config.guided.mesh_grid, threshold).to(device)
+        mesh, cells = config.mesh, config.guided.mesh_grid
+        self.shape = DMTet.from_density(density, cells, mesh.threshold, mesh.gap, mesh.core).to(device)
         self.texture = TextureField(TEXTURE, config.seed).to(device)
 
     def render(
