@@ -281,10 +281,13 @@ def test_a_killed_run_resumes_and_an_interrupt_ends_with_130(tmp_path):
     out, state = tmp_path / "rocket.glb", tmp_path / ".rocket.glb.resume"
     command = [sys.executable, "-m", "iso3d_core", "generate", ROCKET, "-o", str(out), "--preset", "fast"]
 
+    def wait_until(happened, process):
+        limit = time.monotonic() + 120
+        while not happened() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)
+
     killed = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    limit = time.monotonic() + 120
-    while not list(state.glob("*.pt")) and killed.poll() is None and time.monotonic() < limit:
-        time.sleep(0.05)
+    wait_until(lambda: list(state.glob("*.pt")), killed)
     killed.kill()
     killed.communicate()
     assert not out.exists()
@@ -292,10 +295,9 @@ def test_a_killed_run_resumes_and_an_interrupt_ends_with_130(tmp_path):
     log = tmp_path / "said.txt"
     with log.open("wb") as stderr:
         interrupted = subprocess.Popen([*command, "--resume"], stderr=stderr, stdout=subprocess.DEVNULL)
-    limit = time.monotonic() + 120
-    # Let it come up, so that the interrupt meets the work and not the imports.
-    while b"it/s" not in log.read_bytes() and interrupted.poll() is None and time.monotonic() < limit:
-        time.sleep(0.05)
+    wait_until(
+        lambda: b"it/s" in log.read_bytes(), interrupted
+    )  # so that the interrupt meets the work, not the imports
     if interrupted.poll() is None:
         interrupted.send_signal(signal.SIGINT)
     interrupted.wait(timeout=60)

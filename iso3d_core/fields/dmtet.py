@@ -49,8 +49,8 @@ class DMTet(nn.Module):
         density: Callable[[Tensor], Tensor], resolution: int, threshold: float, gap: int | None = None,
         core: float | None = None,
     ) -> DMTet:  # fmt: skip
-        """The surface of a density where `mesh.extract.extract_surface` would put it; the distance is the logarithm of
-        the ratio of the two, in -1..1.
+        """The surface of a density where `mesh.extract.extract_surface` would put it, which takes the same threshold,
+        gap and core; the distance is the logarithm of the surface's density over that of the point, in -1..1.
 
         A density that stays below ``threshold`` is taken at a lower one.
         """
