@@ -117,7 +117,7 @@ class WarmStart:
 
     sheets : of ``views`` views each, at the given elevations in degrees
     together : sample all sheets as one group, whose views attend to each other; else each sheet alone
-    sampling_steps, guidance_scale : of DDIM
+    sampling_steps, guidance_scale : of DDIM; draws : samples of each view, whose mean is taken
     steps : of the fit, ``rays`` random rays each; learning_rate_grid, learning_rate_mlp, settle : as of `Stage`
     hull_votes : fraction of the views whose masks a point must be in
     lambda_mask, lambda_opacity, lambda_solid : of the masks, the opacity's entropy, and of a sketched volume, where the
@@ -129,6 +129,7 @@ class WarmStart:
     elevation_deg: tuple[float, ...] = (0.0, 30.0, 15.0, -5.0, 38.0, 8.0)
     together: bool = True
     sampling_steps: int = 25
+    draws: int = 1
     guidance_scale: float = 3.0
     steps: int = 200
     rays: int = 4096

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from iso3d_core.cameras import even_azimuths, orbit
+from iso3d_core.cameras import Cameras, even_azimuths, orbit
 from iso3d_core.config import (
     CameraConfig,
     FieldConfig,
@@ -21,6 +21,7 @@ from iso3d_core.config import (
 from iso3d_core.fields.scene import Scene
 from iso3d_core.methods.isotropic3d import (
     distillation_target,
+    mean_of_draws,
     random_group,
     random_shading,
     sds_objective,
@@ -50,6 +51,9 @@ class Known:
 
     def condition(self, embedding, cameras):
         return None
+
+    def decode_with_mask(self, z):
+        return z, z[:, :1] / 2
 
     def predict_noise(self, z_t, t, condition, scale):
         abar = self.alphas_cumprod[t]
@@ -145,6 +149,30 @@ def test_the_color_of_a_surface_lies_beneath_it():
     scene.field = Ball()
     points = 0.505 * F.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     torch.testing.assert_close(scene.surface_color(points), RED.expand(50, 3))
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_views_are_the_mean_of_their_draws(together):
+    sheets = [orbit(even_azimuths(2), elevation) for elevation in (0.0, 30.0)]
+    groups = [Cameras.concatenate(sheets)] if together else sheets
+    seeds, done = [], []
+
+    def sample(cameras, seed, report):
+        seeds.append(seed)
+        report(1, 2, torch.zeros(len(cameras), 3, 4, 4))
+        report(2, 2, torch.zeros(len(cameras), 3, 4, 4))
+        return torch.full((len(cameras), 3, 4, 4), float(seed - 7000))
+
+    warm = WarmStart(draws=3, sampling_steps=2)
+    cameras, views, masks = mean_of_draws(
+        Known(None, None), groups, sample, warm, 7, lambda progress: done.append((progress.step, progress.total))
+    )
+    assert seeds == list(range(7000, 7000 + 3 * len(groups)))  # each draw of each group has a noise of its own
+    assert done == [(step, 6 * len(groups)) for step in range(1, 6 * len(groups) + 1)]
+    expected = torch.tensor([1.0, 1.0, 1.0, 1.0] if together else [2.0, 2.0, 3.0, 3.0])
+    assert torch.equal(views, expected[:, None, None, None].expand(4, 3, 4, 4))
+    assert torch.equal(masks, views[:, :1] / 2)
+    assert torch.equal(cameras.cam_to_world, Cameras.concatenate(sheets).cam_to_world)
 
 
 def test_a_warm_start_puts_colors_where_the_views_have_them():

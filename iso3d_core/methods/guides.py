@@ -21,7 +21,7 @@ from ..priors.photo_depth import estimate_depth
 from ..priors.text import TextCondition, TextPrior
 from ..priors.words import ClipPair, Description
 from ..priors.zero123 import Zero123Prior
-from ..types import InputError, OnProgress, Progress, Reference
+from ..types import InputError, OnProgress, Reference
 from ..weights import find_bundle
 from . import consistent123, isotropic3d
 from .consistent123 import Guide, Guided
@@ -107,18 +107,14 @@ def guide_3d(
         source = zero123.see(reference, elevation_deg)
 
         def views(config: GenerateConfig, on_progress: OnProgress | None) -> tuple[Cameras, Tensor, Tensor]:
-            assert config.warm_start is not None
-            cameras = Cameras.concatenate(isotropic3d.sheet_cameras(zero123, config.warm_start))
+            warm = config.warm_start
+            assert warm is not None
 
-            def report(step: int, steps: int, z: Tensor) -> None:
-                if on_progress:
-                    on_progress(Progress("views", step, steps, lambda: zero123.decode(z[:4])))
+            def sample(cameras: Cameras, seed: int, report: isotropic3d.OnStep) -> Tensor:
+                return zero123.sample_latents(source, cameras, warm.sampling_steps, None, seed, report)
 
-            z = zero123.sample_latents(
-                source, cameras, config.warm_start.sampling_steps, None, config.seed * 1000, report
-            )
-            with torch.no_grad():
-                return cameras.to(zero123.device), *zero123.decode_with_mask(z)
+            group = [Cameras.concatenate(isotropic3d.sheet_cameras(zero123, warm))]
+            return isotropic3d.mean_of_draws(zero123, group, sample, warm, config.seed, on_progress)
 
         return Guide(
             zero123, lambda z, t, cameras: zero123.predict_noise(z, t, zero123.condition(source, cameras), scale),

@@ -22,6 +22,8 @@ from ..render.volume import Shading, render, trace
 from ..schedules import milestone
 from ..types import OnProgress, Progress
 
+OnStep = Callable[[int, int, Tensor], None]
+
 
 def parameter_groups(scene: Scene, rates: Stage | WarmStart) -> list[dict]:
     return scene.field.parameter_groups(rates.learning_rate_grid, rates.learning_rate_mlp)
@@ -85,24 +87,40 @@ def sample_sheets(
     -> cameras, views [V, 3, H, W] on white and the object's masks [V, 1, H, W], in [0, 1]
     """
     sheets = sheet_cameras(prior, config)
-    cameras = Cameras.concatenate(sheets)
-    groups = [cameras] if config.together else sheets
-    total = len(groups) * config.sampling_steps
-    latents = []
-    for number, group in enumerate(groups):
+    groups = [Cameras.concatenate(sheets)] if config.together else sheets
 
-        def report(step: int, _steps: int, z: Tensor, number: int = number) -> None:
-            if on_progress:
-                done = number * config.sampling_steps + step
-                on_progress(Progress("views", done, total, lambda: prior.decode(z[: config.views])))
+    def sample(cameras: Cameras, seed: int, report: OnStep) -> Tensor:
+        return prior.sample_latents(embedding, cameras, config.sampling_steps, config.guidance_scale, seed, report)
 
-        draw = seed * 1000 + number
-        latents.append(
-            prior.sample_latents(embedding, group, config.sampling_steps, config.guidance_scale, draw, report)
-        )
-    with torch.no_grad():
-        views, masks = prior.decode_with_mask(torch.cat(latents))
-    return cameras.to(prior.device), views, masks
+    return mean_of_draws(prior, groups, sample, config, seed, on_progress)
+
+
+def mean_of_draws(
+    prior: LatentPrior, groups: list[Cameras], sample: Callable[[Cameras, int, OnStep], Tensor], config: WarmStart,
+    seed: int, on_progress: OnProgress | None = None,
+) -> tuple[Cameras, Tensor, Tensor]:  # fmt: skip
+    """What ``sample`` (cameras, seed, on_step -> latents) makes of each group, the mean over ``config.draws`` samples:
+    what they do not share is chance, and the field would have to find the mean of it anyway.
+
+    -> all cameras, views [V, 3, H, W] and masks [V, 1, H, W]
+    """
+    total = config.draws * len(groups) * config.sampling_steps
+    draws = []
+    for draw in range(config.draws):
+        latents: list[Tensor] = []
+        for group in groups:
+            number = draw * len(groups) + len(latents)
+
+            def report(step: int, _steps: int, z: Tensor, number: int = number) -> None:
+                if on_progress:
+                    done = number * config.sampling_steps + step
+                    on_progress(Progress("views", done, total, lambda: prior.decode(z[: config.views])))
+
+            latents.append(sample(group, seed * 1000 + number, report))
+        with torch.no_grad():
+            draws.append(prior.decode_with_mask(torch.cat(latents)))
+    views, masks = (torch.stack(drawn).mean(0) for drawn in zip(*draws, strict=True))
+    return Cameras.concatenate(groups).to(prior.device), views, masks
 
 
 def camera_of(info: dict[str, Any]) -> dict[str, Any]:
