@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ..types import Reference
 
 
+LEFT, RIGHT = ".left", ".right"  # after the name of a matrix that is stored as the product of two thinner ones
+
+
 class WordTokenizer:
     """One token a word, for a CLIP text tower with a small vocabulary.
 
@@ -148,10 +151,14 @@ def stored_names(folder: Path, name: str) -> set[str]:
 
 
 def load_shards(folder: Path, name: str) -> dict[str, Tensor]:
-    """The weights ``name``*.safetensors of a folder, in one file or in several."""
+    """The weights ``name``*.safetensors of a folder, in one file or in several; factors are multiplied."""
     from safetensors.torch import load_file
 
-    return {key: value for file in _shards(folder, name) for key, value in load_file(file).items()}
+    found = {key: value for file in _shards(folder, name) for key, value in load_file(file).items()}
+    for left in [key for key in found if key.endswith(LEFT)]:
+        whole = left.removesuffix(LEFT)
+        found[whole] = found.pop(left).float() @ found.pop(whole + RIGHT).float()
+    return found
 
 
 def _shards(folder: Path, name: str) -> list[Path]:

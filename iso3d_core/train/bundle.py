@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..priors.attention import is_unread
-from ..priors.clip import load_tokenizer
+from ..priors.clip import LEFT, RIGHT, load_tokenizer
 from ..priors.multiview import MultiViewPrior
 from ..types import Reference
 from ..weights import FORMAT, check_out, sha256
@@ -29,6 +29,8 @@ from .run import load_towers, make_schedule, read_scale
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 MISFIT_QUANTILE = 0.99
+# By so many of its 1024 directions, the query of the image tower's pooling changes embeddings by a thousandth.
+QUERIES, QUERY_RANK = "visual.attnpool.q_proj.weight", 256
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 
@@ -124,7 +126,8 @@ def write_vae(work: Path, folder: Path) -> None:
 def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     """The towers, the vocabulary and what embeddings are familiar; returns the limit of familiarity."""
     tokenizer = load_tokenizer(work / "clip")
-    _save(load_towers(work, tokenizer).clip.state_dict(), folder / "open_clip_model.safetensors")
+    towers = load_towers(work, tokenizer).clip.state_dict()
+    _save(factored(towers, QUERIES, QUERY_RANK), folder / "open_clip_model.safetensors")
     size = views.references.shape[2]
     settings = {"size": clip.TOWER_SIZE, "via": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
@@ -134,6 +137,18 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     directions = F.normalize(embeddings.flatten(0, 1), dim=-1)
     write_words(directions, views.captions[: len(embeddings)], folder.parent / "words")
     return write_familiar(directions, folder)
+
+
+def factored(state: dict[str, Tensor], name: str, rank: int) -> dict[str, Tensor]:
+    """The state with its matrix ``name`` [M, N] as two factors, [M, rank] and [rank, N], of its largest singular
+    values; as it is where these would be no smaller."""
+    matrix = state[name]
+    if rank * sum(matrix.shape) >= matrix.numel():
+        return state
+    left, values, right = torch.linalg.svd(matrix.float(), full_matrices=False)
+    root = values[:rank].sqrt()
+    rest = {other: value for other, value in state.items() if other != name}
+    return {**rest, name + LEFT: left[:, :rank] * root, name + RIGHT: root[:, None] * right[:rank]}
 
 
 def write_words(directions: Tensor, captions: Sequence[Sequence[str]], folder: Path) -> None:

@@ -36,7 +36,7 @@ SHADED = 0.8  # of a base color: what the target views, in their light, show of 
 def tiny_config(vocab_size: int) -> dict:
     return {
         "embed_dim": 256,
-        "vision_cfg": {"image_size": TOWER_SIZE, "layers": [2, 3, 2, 1], "width": 32, "head_width": 64},
+        "vision_cfg": {"image_size": TOWER_SIZE, "layers": [2, 6, 2, 1], "width": 32, "head_width": 64},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 2},
     }
 

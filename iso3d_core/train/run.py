@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from ..options import TrainOptions
 from ..priors.attention import HARMONICS
-from ..priors.clip import ClipText, WordTokenizer, load_tokenizer
+from ..priors.clip import ClipText, WordTokenizer, load_shards, load_tokenizer
 from ..priors.sketch import CHANNELS, SIDE
 from ..weights import Bundle, find_bundle, sha256
 from . import clip as clip_part
@@ -102,7 +102,7 @@ def run_clip(options: TrainOptions) -> None:
     )
     model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
     if bundle:
-        towers = load_file(bundle.part("clip") / "open_clip_model.safetensors")
+        towers = load_shards(bundle.part("clip"), "open_clip_model")
         grow(model.clip, for_places(towers, clip_part.TOWER_SIZE // 32))
         if (bundle.folder / "sketch").is_dir():
             grow(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
