@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -94,20 +95,19 @@ def _rays(config: GenerateConfig) -> int:
 
 
 def _parameters(bundle: Bundle, part: str) -> int:
-    """Number of weights in the safetensors files of a part; of a CLIP only the image tower's."""
+    """Number of weights that the safetensors files of a part become; of a CLIP only the image tower's."""
     from safetensors import safe_open
 
-    total = 0
+    from .priors.clip import LEFT, RIGHT
+
+    shapes: dict[str, list[int]] = {}
     for file in bundle.part(part).glob("*.safetensors"):
         with safe_open(file, "pt") as opened:
-            for key in opened.keys():  # noqa: SIM118 (not a dict)
-                if part == "clip" and not key.startswith("visual."):
-                    continue
-                count = 1
-                for side in opened.get_slice(key).get_shape():
-                    count *= side
-                total += count
-    return total
+            shapes |= {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118 (not a dict)
+    for left in [key for key in shapes if key.endswith(LEFT)]:
+        whole = left.removesuffix(LEFT)
+        shapes[whole] = [shapes.pop(left)[0], shapes.pop(whole + RIGHT)[1]]
+    return sum(math.prod(shape) for key, shape in shapes.items() if part != "clip" or key.startswith("visual."))
 
 
 def _field_bytes(config: GenerateConfig) -> int:
