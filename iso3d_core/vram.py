@@ -96,18 +96,10 @@ def _rays(config: GenerateConfig) -> int:
 
 def _parameters(bundle: Bundle, part: str) -> int:
     """Number of weights that the safetensors files of a part become; of a CLIP only the image tower's."""
-    from safetensors import safe_open
+    from .priors.clip import stored_shapes
 
-    from .priors.clip import LEFT, RIGHT
-
-    shapes: dict[str, list[int]] = {}
-    for file in bundle.part(part).glob("*.safetensors"):
-        with safe_open(file, "pt") as opened:
-            shapes |= {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118 (not a dict)
-    for left in [key for key in shapes if key.endswith(LEFT)]:
-        whole = left.removesuffix(LEFT)
-        shapes[whole] = [shapes.pop(left)[0], shapes.pop(whole + RIGHT)[1]]
-    return sum(math.prod(shape) for key, shape in shapes.items() if part != "clip" or key.startswith("visual."))
+    shapes = stored_shapes(bundle.part(part), "")
+    return sum(math.prod(shape) for name, shape in shapes.items() if part != "clip" or name.startswith("visual."))
 
 
 def _field_bytes(config: GenerateConfig) -> int:

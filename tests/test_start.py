@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.options import TrainOptions
 from iso3d_core.priors.attention import HARMONICS, steer
-from iso3d_core.priors.clip import ClipImage, load_shards, make_image_tower
+from iso3d_core.priors.clip import ClipImage, load_shards, make_image_tower, stored_shapes
 from iso3d_core.priors.sketch import Sketch
 from iso3d_core.train import data, diffusion, start
 from iso3d_core.train.bundle import factored
@@ -203,6 +203,7 @@ def test_a_matrix_stored_as_two_factors_is_read_as_their_product(tmp_path):
     assert sum(value.numel() for value in stored.values()) == 5 * 70 + 12 * 70 + 40
     save_file({name: value.contiguous() for name, value in stored.items()}, tmp_path / "model.safetensors")
     found = load_shards(tmp_path, "model")
+    assert stored_shapes(tmp_path, "model") == {name: list(value.shape) for name, value in state.items()}
     assert found.keys() == state.keys()
     torch.testing.assert_close(found["low"], low, atol=1e-5, rtol=1e-5)
     assert torch.equal(found["bias"], bias)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from ..types import InputError
 from ..weights import Bundle, pulled
 from .attention import is_unread
-from .clip import load_shards, stored_names
+from .clip import load_shards, stored_shapes
 
 LARGE_BYTES = 500_000_000
 WEIGHTS = "diffusion_pytorch_model"
@@ -243,7 +243,7 @@ def load_part(bundle: Bundle, name: str, dtype: torch.dtype) -> tuple[Any, Any, 
 
 def leaves_out_unread(folder: Path) -> bool:
     """Whether a UNet's file is without the weights that one token of context never reads."""
-    return not any(is_unread(name) for name in stored_names(folder, WEIGHTS))
+    return not any(is_unread(name) for name in stored_shapes(folder, WEIGHTS))
 
 
 def load_without_unread(folder: Path, dtype: torch.dtype) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,14 +140,16 @@ def blend(first: Tensor, second: Tensor, weight: float) -> Tensor:
     return (left * a + right * b) * torch.lerp(lengths[0], lengths[1], weight)
 
 
-def stored_names(folder: Path, name: str) -> set[str]:
-    """Of the weights that `load_shards` would read."""
+def stored_shapes(folder: Path, name: str) -> dict[str, list[int]]:
+    """Of the weights that `load_shards` would give, by their names."""
     from safetensors import safe_open
 
-    found: set[str] = set()
+    found: dict[str, list[int]] = {}
     for file in _shards(folder, name):
         with safe_open(file, "pt") as opened:
-            found.update(opened.keys())
+            found |= {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118 (not a dict)
+    for whole in _factored(found):
+        found[whole] = [found.pop(whole + LEFT)[0], found.pop(whole + RIGHT)[1]]
     return found
 
 
@@ -155,10 +158,14 @@ def load_shards(folder: Path, name: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     found = {key: value for file in _shards(folder, name) for key, value in load_file(file).items()}
-    for left in [key for key in found if key.endswith(LEFT)]:
-        whole = left.removesuffix(LEFT)
-        found[whole] = found.pop(left).float() @ found.pop(whole + RIGHT).float()
+    for whole in _factored(found):
+        found[whole] = found.pop(whole + LEFT).float() @ found.pop(whole + RIGHT).float()
     return found
+
+
+def _factored(stored: Iterable[str]) -> list[str]:
+    """Names of the matrices that are stored as factors."""
+    return [name.removesuffix(LEFT) for name in stored if name.endswith(LEFT)]
 
 
 def _shards(folder: Path, name: str) -> list[Path]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..types import InputError, Reference
 from ..weights import Bundle, find_bundle
 from .base import UNREADABLE, cannot_load
-from .clip import ClipImage, any_tokenizer, load_shards, make_clip, stored_names
+from .clip import ClipImage, any_tokenizer, load_shards, make_clip, stored_shapes
 
 DIRECTIONS = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
 ROUNDS = 2  # of choosing the color of one part after another
@@ -179,7 +179,7 @@ class ClipPair(nn.Module):
 def _towers(bundle: Bundle) -> tuple[Path, Path]:
     """Folders of an image tower and the text tower of the same model."""
     own = bundle.part("clip")
-    if "token_embedding.weight" in stored_names(own, "open_clip_model"):
+    if "token_embedding.weight" in stored_shapes(own, "open_clip_model"):
         return own, own
     other = _part_of("sd-text", "text")
     if other is not None and _config(other)["embed_dim"] == _config(own)["embed_dim"]:

@@ -29,7 +29,7 @@ from .run import load_towers, make_schedule, read_scale
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 MISFIT_QUANTILE = 0.99
-# By so many of its 1024 directions, the query of the image tower's pooling changes embeddings by a thousandth.
+# The query of the image tower's pooling, 1024 x 1024, is stored at this rank, in half the bytes.
 QUERIES, QUERY_RANK = "visual.attnpool.q_proj.weight", 256
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
