@@ -16,8 +16,19 @@ from iso3d_core.train import data
 from iso3d_core.train.bundle import write_bundle
 from iso3d_core.train.evaluate import compare_volume
 from iso3d_core.train.loop import load_tensors, save_tensors
+from iso3d_core.train.pool import one_core_each
 from iso3d_core.train.run import check_inputs, load_thumbs, run_data
 from iso3d_core.types import InputError, Mesh
+
+
+def test_processes_that_take_one_core_each_start_no_further_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    with one_core_each(1) as pool:
+        inside = [pool.submit(os.getenv, name).result() for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")]
+    assert inside == ["1", "1"]
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "7"
 
 
 def test_an_interrupted_rendering_is_not_a_finished_one(tmp_path, monkeypatch):
@@ -28,7 +39,7 @@ def test_an_interrupted_rendering_is_not_a_finished_one(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("concurrent.futures.ProcessPoolExecutor", interrupted)
+        patch.setattr("iso3d_core.train.pool.ProcessPoolExecutor", interrupted)
         with pytest.raises(KeyboardInterrupt):
             data.build(tmp_path, 3, 16)
     with pytest.raises(FileNotFoundError, match="no finished training set"):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..cameras import Cameras, orbit
 from ..images import center_crop
+from .pool import one_core_each
 from .world import Light, make_object
 
 GROUPS, GROUP_VIEWS, REFERENCES = 3, 4, 4
@@ -90,9 +91,6 @@ def _render_into(folder: Path, rows: range, first_seed: int, size: int) -> list[
 
 def build(folder: Path, objects: int, size: int, first_seed: int = 0, workers: int | None = None) -> None:
     """Render ``objects`` into ``folder`` (done once: a finished folder of the same settings is kept)."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
     from tqdm import tqdm
 
     settings = {"objects": objects, "size": size, "finer": FINER, "first_seed": first_seed}
@@ -105,7 +103,7 @@ def build(folder: Path, objects: int, size: int, first_seed: int = 0, workers: i
         shape = (objects, views, side, side, channels)
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
     chunks = [range(i, min(i + 50, objects)) for i in range(0, objects, 50)]
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with one_core_each(workers) as pool:
         work = [pool.submit(_render_into, folder, rows, first_seed, size) for rows in chunks]
         captions = [words for job in tqdm(work, desc="rendering", unit="50 objects") for words in job.result()]
     part = done.with_suffix(".part")

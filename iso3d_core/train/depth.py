@@ -25,6 +25,7 @@ from ..priors.injection import share_attention
 from .clip import ClipTraining, tiny_config
 from .data import MARGIN, REFERENCES, TARGETS, ViewSet, draw_poses, reference_view
 from .loop import Batch, TrainConfig, train
+from .pool import one_core_each
 from .vae import TINY as TINY_VAE
 from .world import make_object
 
@@ -138,16 +139,13 @@ def _near(obj: Any, cameras: Any, size: int) -> np.ndarray:
 
 def build(folder: Path, seeds: range, workers: int | None = None) -> None:
     """Render the depth of the objects ``seeds`` into ``folder`` (done once)."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
     from tqdm import tqdm
 
     done = folder / "captions.json"
     if done.exists() and json.loads(done.read_text())["seeds"] == [seeds.start, seeds.stop]:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with one_core_each(workers) as pool:
         found = list(tqdm(pool.map(render_depth, seeds, chunksize=50), desc="depth", total=len(seeds)))
     np.save(folder / "depth.npy", np.stack([depth for depth, _ in found]))
     part = done.with_suffix(".part")

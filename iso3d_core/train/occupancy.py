@@ -4,7 +4,6 @@ view."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .pool import one_core_each
 from .world import WorldObject, make_object
 
 GRID = 48  # cells a side of the cube [-1, 1]^3
@@ -71,16 +71,13 @@ def build(folder: Path, seeds: range, workers: int | None = None) -> Solids:
 
 def _built(path: Path, seeds: range, make: Callable[[int], np.ndarray], grid: int, workers: int | None) -> np.ndarray:
     """``make`` of every seed in one memory-mapped array at ``path``.npy, whose settings are in ``path``.json."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
     from tqdm import tqdm
 
     done, settings = path.with_suffix(".json"), {"seeds": [seeds.start, seeds.stop], "grid": grid}
     if not (done.exists() and json.loads(done.read_text()) == settings):
         path.parent.mkdir(parents=True, exist_ok=True)
         done.unlink(missing_ok=True)
-        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        with one_core_each(workers) as pool:
             rows = tqdm(pool.map(make, seeds, chunksize=50), total=len(seeds), desc=path.name, mininterval=5)
             out = None
             for number, row in enumerate(rows):
