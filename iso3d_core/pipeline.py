@@ -184,7 +184,7 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
     """Isosurface, clean, decimate, unwrap, bake: a closed textured mesh out of an optimised scene."""
     import torch
 
-    from .mesh.extract import EmptySurface, extract_surface
+    from .mesh.extract import extract_surface
 
     m = config.mesh
     device = scene.field.table.device
@@ -198,15 +198,9 @@ def export_ready(scene: Scene, config: GenerateConfig, on_progress: OnProgress |
 
     if on_progress:
         on_progress(Progress("mesh", 0, 4))
-    threshold = m.threshold
-    while True:
-        try:
-            vertices, faces = extract_surface(density, m.resolution, threshold, gap=m.gap, core=m.core)
-            break
-        except EmptySurface:
-            if threshold < LOWEST_THRESHOLD:
-                raise
-            threshold /= 2
+    vertices, faces = extract_surface(
+        density, m.resolution, m.threshold, gap=m.gap, core=m.core, lowest=LOWEST_THRESHOLD
+    )
     return textured(vertices, faces, color, config, on_progress)
 
 

@@ -51,6 +51,22 @@ def test_empty_surface_says_what_to_do():
         extract_surface(ball(), 8, 0.0)
 
 
+def test_a_faint_density_is_cut_at_a_lower_threshold():
+    asked = []
+
+    def faint(points):
+        asked.append(len(points))
+        return ball()(points) / 40  # 0.25 at the radius, where 1 becomes after two halvings
+
+    vertices, _ = extract_surface(faint, 48, 1.0, lowest=0.1)
+    assert np.linalg.norm(vertices, axis=1) == pytest.approx(0.6, abs=0.01)
+    assert sum(asked) == 48**3  # the field is asked once
+    with pytest.raises(EmptySurface, match=r"at most 0\.5, below the threshold 0\.6"):
+        extract_surface(faint, 48, 1.0, lowest=0.6)
+    with pytest.raises(EmptySurface, match="below the threshold 1"):
+        extract_surface(faint, 48, 1.0)
+
+
 def test_progress_is_reported_for_each_chunk():
     seen = []
     extract_surface(ball(), 80, 10.0, on_progress=seen.append)

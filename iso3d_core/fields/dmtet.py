@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import LOWEST_THRESHOLD
-from ..mesh.extract import over_surface
+from ..mesh.extract import over_surface, within_reach
 from ..render.differentiable import unique_pairs
 from ..types import Diverged
 
@@ -56,8 +56,7 @@ class DMTet(nn.Module):
         """
         shape = DMTet(resolution, density)
         found = shape.distances.detach().clamp(min=1e-6)
-        while threshold > LOWEST_THRESHOLD and float(found.max()) <= threshold:
-            threshold /= 2
+        threshold = within_reach(threshold, float(found.max()), LOWEST_THRESHOLD)
         ratio = over_surface(found.cpu().numpy().reshape((resolution + 1,) * 3), threshold, gap, core)
         shape.distances.data = -torch.from_numpy(ratio).reshape(-1).to(found).log().clamp(-1, 1)
         return shape

@@ -27,7 +27,7 @@ SPECK = 0.02  # of the largest region: smaller ones do not count
 class EmptySurface(Diverged):
     """The density is nowhere above the threshold.
 
-    maximum : the largest density on the grid; the caller may try again with a threshold below it
+    maximum : the largest density on the grid, which a lower threshold would have to stay below
     """
 
     def __init__(self, maximum: float, threshold: float) -> None:
@@ -49,6 +49,7 @@ def extract_surface(
     device: torch.device | str = "cpu",
     gap: int | None = None,
     core: float | None = None,
+    lowest: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The surface ``density == threshold`` inside the cube ``[-radius, radius]^3``, closed at the cube's faces.
 
@@ -57,14 +58,15 @@ def extract_surface(
     threshold : density of the surface, above 0
     gap : fill what is hidden in the inside, as `hidden_hollows` finds it; None leaves it hollow
     core : density of the surface, above ``threshold``, which is then for thin ends alone, as in `surface_density`
+    lowest : how far the threshold may be lowered for a density that does not reach it; None not at all
     Returns vertices ``(n, 3)`` float32 in world units, and faces ``(m, 3)`` int32, counter-clockwise seen from
     outside; every edge belongs to exactly two faces.
 
     Marching cubes interpolates the logarithm of the density, which for exponential and sigmoid profiles places the
     vertices two to six times more exactly than the density itself.
 
-    Raises EmptySurface if the density is nowhere above the threshold; Diverged for a NaN; ValueError for arguments out
-    of range.
+    Raises EmptySurface if the density is nowhere above the threshold, or above ``lowest``; Diverged for a NaN;
+    ValueError for arguments out of range.
     """
     from skimage.measure import marching_cubes
 
@@ -80,6 +82,7 @@ def extract_surface(
         border[axis] = [0, -1]
         grid[tuple(border)] = 0.0
     maximum = float(grid.max())
+    threshold = within_reach(threshold, maximum, lowest)
     if maximum <= threshold:
         raise EmptySurface(maximum, threshold)
     ratio = over_surface(grid, threshold, gap, core)
@@ -89,6 +92,13 @@ def extract_surface(
     vertices, faces, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent")
     vertices = vertices * (2 * radius / (resolution - 1)) - radius
     return vertices.astype(np.float32), faces.astype(np.int32)
+
+
+def within_reach(threshold: float, maximum: float, lowest: float | None) -> float:
+    """The threshold, halved until the density's ``maximum`` is above it, but never below ``lowest``."""
+    while lowest is not None and threshold >= maximum and threshold > lowest:
+        threshold = max(threshold / 2, lowest)
+    return threshold
 
 
 def over_surface(grid: np.ndarray, threshold: float, gap: int | None = None, core: float | None = None) -> np.ndarray:
