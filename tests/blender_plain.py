@@ -16,3 +16,9 @@ def load(name):
         package.__path__ = [str(ROOT / "blender_addon")]
         sys.modules[PACKAGE] = package
     return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def job(tmp_path, name="rocket", server=("LOCAL", "python")):
+    """A job of the add-on's queue whose files are in ``tmp_path``."""
+    paths = {end: str(tmp_path / f"{name}.{end}") for end in ("png", "glb")}
+    return load("jobs").Job(image=paths["png"], out=paths["glb"], server=server)

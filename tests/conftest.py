@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 
@@ -25,3 +26,13 @@ def accelerate():
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def cut_out():
+    """[120, 160, 4] uint8: a shaded block with alpha, unlike itself under any rotation or flip."""
+    rgba = np.zeros((120, 160, 4), np.uint8)
+    rgba[20:90, 30:130] = [200, 60, 20, 255]
+    rgba[20:40, 30:80] = [20, 90, 220, 255]
+    rgba[80:90, 30:60, 3] = 128
+    return rgba
