@@ -20,6 +20,7 @@ class TrainOptions:
     size: int = 64
     """Image side in pixels."""
     steps: int | None = None
+    """Of the optimiser; 0 with ``start`` keeps a bundle's `vae` or `depth` as it is."""
     batch: int | None = None
     learning_rate: float | None = None
     start: str | None = None

@@ -16,9 +16,9 @@ from iso3d_core.priors.attention import HARMONICS, steer
 from iso3d_core.priors.clip import ClipImage, load_shards, make_image_tower, stored_shapes
 from iso3d_core.priors.sketch import Sketch
 from iso3d_core.train import data, diffusion, start
-from iso3d_core.train.bundle import factored
+from iso3d_core.train.bundle import factored, read_report, write_depth
 from iso3d_core.train.loop import load_tensors
-from iso3d_core.train.run import first_views, run_vae, same_widths
+from iso3d_core.train.run import first_views, run_depth, run_vae, same_widths
 from iso3d_core.train.start import (
     embedding_map,
     for_places,
@@ -193,6 +193,25 @@ def test_a_vae_goes_on_with_its_decoder_alone(tmp_path):
     assert report["started_from"][-1] == {"vae": bundle.info["provenance"]["training"]["vae"]["steps"]}
     assert report["kept_of_start"] == 0.1
     assert not {"half", "kl"} & report.keys()
+
+
+def test_no_steps_keep_a_bundle_s_vae_and_depth(tmp_path):
+    bundle = find_bundle("tiny")
+    data.build(tmp_path / "data", 2, 64, workers=1)
+    for part in (run_vae, run_depth):
+        with pytest.raises(ValueError, match="name one by --start"):
+            part(TrainOptions(work=tmp_path, steps=0))
+        part(TrainOptions(work=tmp_path, steps=0, start="tiny"))
+    for part in ("vae", "depth"):
+        before = load_file(bundle.part(part) / "diffusion_pytorch_model.safetensors")
+        after = load_tensors(tmp_path / part / "final.pt")
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[name], value.float()) for name, value in before.items())
+        assert read_report(tmp_path / part) == bundle.info["provenance"]["training"][part]
+    assert load_tensors(tmp_path / "latents.pt")["targets"].shape == (2, data.TARGETS, 8, 16, 16)
+    write_depth(tmp_path, tmp_path / "again")
+    text = (p / "text" / "open_clip_model.safetensors" for p in (tmp_path / "again", bundle.folder))
+    assert len({path.read_bytes() for path in text}) == 1
 
 
 def test_a_matrix_stored_as_two_factors_is_read_as_their_product(tmp_path):

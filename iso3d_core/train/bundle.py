@@ -98,7 +98,7 @@ def write_misfit_limit(bundle: Path, views: ViewSet, objects: int = 512) -> None
 
 def read_report(folder: Path) -> dict[str, Any]:
     """Final losses, hours, and the settings of one training."""
-    settings = json.loads((folder / "config.json").read_text())
+    settings = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
     report = json.loads((folder / "report.json").read_text())
     shown = ("steps", "batch", "learning_rate", "optimizer", "seed")
     return {**{name: settings[name] for name in shown if name in settings}, **report}

@@ -26,7 +26,17 @@ from . import clip as clip_part
 from . import depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
 from .loop import TrainConfig, load_tensors, once, save_tensors
-from .start import embedding_map, for_places, grow, old_embeddings, started_from, take_over, through, without_reference
+from .start import (
+    embedding_map,
+    for_places,
+    grow,
+    kept_as_is,
+    old_embeddings,
+    started_from,
+    take_over,
+    through,
+    without_reference,
+)
 
 VAE = TrainConfig(1200, batch=64, learning_rate=1.5e-3, warmup=50, averaged_decay=0.995, decay="cosine")
 CLIP = TrainConfig(
@@ -70,10 +80,13 @@ def run_vae(options: TrainOptions) -> None:
         before = load_file(bundle.part("vae") / "diffusion_pytorch_model.safetensors")
         model.vae.load_state_dict(before)
         model.keep_latents()
-    report = vae.train_vae(views, over(VAE, options), folder, model)
-    if bundle:
-        model.blend(before)
-        report |= {"kept_of_start": vae.KEPT, **started_from(bundle, "vae")}
+    if options.steps == 0:
+        report = kept_as_is(bundle, "vae")
+    else:
+        report = vae.train_vae(views, over(VAE, options), folder, model)
+        if bundle:
+            model.blend(before)
+            report |= {"kept_of_start": vae.KEPT, **started_from(bundle, "vae")}
 
     def encode() -> None:
         latents = {name: vae.encode_all(model, getattr(views, name), TINY_SIZE) for name in ("targets", "references")}
@@ -158,25 +171,28 @@ def same_widths(bundle: Bundle | None) -> bool:
 def run_depth(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "depth"
     check_inputs(options.work, "depth", *ENCODED)
-    seeds = range(views.first_seed, views.first_seed + len(views))
-    once(lambda: depth.build(options.work / "depth_data", seeds))
-    images, captions = depth.load_depth(options.work / "depth_data")
     folder.mkdir(parents=True, exist_ok=True)
     unet, bundle = depth.make_unet(), start_of(options)
+    report = kept_as_is(bundle, "depth") if options.steps == 0 else {}
     if bundle:
         take_over(unet, load_file(bundle.part("depth") / "diffusion_pytorch_model.safetensors"))
     # The text tower that it was trained with stays, should CLIP have been trained again.
     words = bundle.part("text") if bundle else options.work / "clip"
     tokenizer = load_tokenizer(words)
     text = ClipText.load(words) if bundle else depth.text_tower(load_towers(options.work, tokenizer), tokenizer)
-    data = depth.DepthSet(depth.latents_of(views, load_latents(options.work)), images, captions, text)
-    model = depth.DepthTraining(unet, make_schedule())
-    report = depth.train_depth(data, over(depth.TINY_DEPTH, options), folder, model)
+    if not report:
+        seeds = range(views.first_seed, views.first_seed + len(views))
+        once(lambda: depth.build(options.work / "depth_data", seeds))
+        images, captions = depth.load_depth(options.work / "depth_data")
+        data = depth.DepthSet(depth.latents_of(views, load_latents(options.work)), images, captions, text)
+        model = depth.DepthTraining(unet, make_schedule())
+        trained = depth.train_depth(data, over(depth.TINY_DEPTH, options), folder, model)
+        report = {**trained, **started_from(bundle, "depth")}
 
     def finish() -> None:
         save_tensors(text.clip.state_dict(), folder / "text.pt")
         shutil.copy(words / "vocabulary.json", folder)
-        _finish(folder, unet.state_dict(), {**report, **started_from(bundle, "depth")}, views)
+        _finish(folder, unet.state_dict(), report, views)
 
     once(finish)
 
@@ -275,7 +291,7 @@ def read_scale(work: Path) -> float:
 
 
 def _finish(folder: Path, weights: dict[str, torch.Tensor], report: dict[str, Any], views: ViewSet) -> None:
-    report = {**report, "objects": len(views)}
+    report = {**report, "objects": report.get("objects", len(views))}
     save_tensors(weights, folder / "final.pt")
     (folder / "report.json").write_text(json.dumps(report, indent=2))
     print(f"{folder.name}: " + ", ".join(f"{name} {value}" for name, value in report.items()))

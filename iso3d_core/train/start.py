@@ -103,6 +103,13 @@ def through(found: dict[str, Tensor], name: str, matrix: Tensor, blocks: int) ->
     return {**found, name: torch.cat([read.flatten(1), weight[:, width:]], dim=1)}
 
 
+def kept_as_is(bundle: Bundle | None, part: str) -> dict[str, Any]:
+    """For the provenance of a part that stays as the bundle has it: what the bundle says of it."""
+    if bundle is None:
+        raise ValueError(f"0 steps keep the {part} of a bundle as it is: name one by --start, or train some steps")
+    return dict(bundle.info["provenance"]["training"][part])
+
+
 def started_from(bundle: Bundle | None, *parts: str) -> dict[str, Any]:
     """For the provenance: steps of training that the weights had before, oldest first."""
     if bundle is None:
