@@ -86,7 +86,7 @@ def write_misfit_limit(bundle: Path, views: ViewSet, objects: int = 512) -> None
     prior = MultiViewPrior.load(bundle, "cpu", "float32")
     found = []
     for images in views.references[:objects, 0]:
-        rgb = vae.to_rgb(np.array(images))
+        rgb = vae.to_rgb(images)
         reference = Reference(torch.cat([rgb, torch.ones_like(rgb[:1])]))
         found.append(prior.misfit(reference, prior.embed(reference)) or 0.0)
     # Not their largest: one object that the sketch gets all wrong would let everything pass.

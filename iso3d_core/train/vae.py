@@ -96,7 +96,8 @@ def reconstruction_loss(rgb: Tensor, mask: Tensor, true_rgb: Tensor, true_mask: 
 
 def to_rgb(images: np.ndarray) -> Tensor:
     """uint8 [..., S, S, C] -> float [..., C, S, S] in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).float() / 255
+    # A copy: what is mapped from a file may be read only, which torch cannot say of a tensor.
+    return torch.from_numpy(np.array(images, order="C")).movedim(-1, -3).float() / 255
 
 
 def of_size(rgb: Tensor, size: int) -> Tensor:
@@ -141,7 +142,7 @@ def encode_all(model: VaeTraining, images: np.ndarray, size: int, batch: int = 5
     device = next(model.parameters()).device
     for i in range(0, len(flat), batch):
         with fast_autocast(device):
-            rgb = to_rgb(np.array(flat[i : i + batch, ..., :3]))  # a copy: files are mapped to be read only
+            rgb = to_rgb(flat[i : i + batch, ..., :3])
             z = model.encode(of_size(rgb, size).to(device)).mode()
         out.append(z.half().cpu())
     return torch.cat(out).reshape(*images.shape[:2], *out[0].shape[1:])
