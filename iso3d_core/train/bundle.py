@@ -81,7 +81,7 @@ def write_bundle(work: Path, out: Path, license_name: str = "Apache-2.0") -> Non
     os.replace(part, out)
 
 
-def write_misfit_limit(bundle: Path, views: ViewSet, objects: int = 512) -> None:
+def write_misfit_limit(bundle: Path, views: ViewSet, objects: int = 2048) -> None:
     """Into bundle.json: what `MultiViewPrior.misfit` exceeds in few of the training references."""
     prior = MultiViewPrior.load(bundle, "cpu", "float32")
     found = []
