@@ -39,7 +39,7 @@ def scores(bundle: Bundle, views: data.ViewSet, solids: occupancy.Solids, batch:
             volume = sketch.volume(embeddings[rows, number, None])
             facing = views.azimuth[rows, data.TARGETS + number]
             found, true = volume[:, 3] > SOLID_AT, occupancy.seen_from(cells, facing, SIDE) > 0.5
-            both, either = ((x).sum((1, 2, 3)) for x in (found & true, found | true))
+            both, either = (x.sum((1, 2, 3)) for x in (found & true, found | true))
             color, solid = occupancy.colors_seen_from(colors, facing)
             error = [
                 float(color_loss(logits[None], SHADED * own[None], where[None])) / SHADED
