@@ -244,12 +244,13 @@ def run_render(c: Render) -> int:
 
 def run_eval(c: Evaluate) -> int:
     from .pipeline import configure, generate
+    from .presets import with_method
     from .priors.multiview import MultiViewPrior
     from .train.evaluate import evaluate, mean_score, reference_of, table_header, table_row
 
     if c.on != "world":
         raise InputError(f"unknown evaluation {c.on!r}; there is: world")
-    config = replace(configure(c.preset, c.bundle, c.seed), device=c.device)
+    config = replace(with_method(configure(c.preset, c.bundle, c.seed), c.method), device=c.device)
     prior = MultiViewPrior.load(c.bundle, c.device)
     meshes: list = []
 

@@ -148,6 +148,8 @@ class Evaluate:
     """Score generated meshes against held-out procedural objects whose solid is known exactly."""
 
     on: Positional[str] = "world"
+    method: str = "isotropic3d"
+    """As of `generate`."""
     preset: str = "default"
     objects: int = 36
     """How many, from number ``first`` on."""

@@ -8,17 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import trimesh
 
 from iso3d_core.options import TrainOptions
 from iso3d_core.priors.clip import tower_input
 from iso3d_core.train import data
 from iso3d_core.train.bundle import write_bundle
-from iso3d_core.train.evaluate import compare_volume
 from iso3d_core.train.loop import load_tensors, save_tensors
 from iso3d_core.train.pool import one_core_each
 from iso3d_core.train.run import check_inputs, load_thumbs, run_data
-from iso3d_core.types import InputError, Mesh
+from iso3d_core.types import InputError
 
 
 def test_processes_that_take_one_core_each_start_no_further_threads(monkeypatch):
@@ -119,33 +117,3 @@ def test_a_bundle_replaces_no_folder_of_another_kind(tmp_path):
 def test_images_are_normalised_where_they_are():
     rgb = torch.empty(2, 3, 16, 16, device="meta")
     assert tower_input(rgb, 8, [0.5] * 3, [0.5] * 3, via=16).device.type == "meta"
-
-
-@pytest.mark.parametrize("heights", [(0.2, 0.4), (0.3, 0.15)])
-def test_a_body_of_revolution_gains_nothing_by_turning(heights):
-    """Nor does what is above and below count less for the best turn."""
-    truth, found = (trimesh.creation.cylinder(0.9, height, sections=96) for height in heights)
-
-    def contains(points):
-        return (np.hypot(points[:, 0], points[:, 1]) < 0.9) & (np.abs(points[:, 2]) < heights[0] / 2)
-
-    mesh = Mesh(found.vertices.astype(np.float32), found.faces.astype(np.int32), found.vertex_normals)
-    surface = trimesh.sample.sample_surface(truth, 2000, seed=0)[0]
-    iou, turned, _, _ = compare_volume(SimpleNamespace(mesh=truth, contains=contains), mesh, surface)
-    assert iou == pytest.approx(min(heights) / max(heights), abs=0.08)
-    assert turned == pytest.approx(iou, abs=0.02)
-
-
-def test_an_object_that_stands_askew_is_found_by_turning():
-    truth = trimesh.creation.box((1.6, 0.4, 0.6))
-    found = truth.copy().apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 0, 1]))
-    mesh = Mesh(found.vertices.astype(np.float32), found.faces.astype(np.int32), found.vertex_normals)
-
-    def contains(points):
-        return (np.abs(points) < [0.8, 0.2, 0.3]).all(axis=1)
-
-    surface = trimesh.sample.sample_surface(truth, 2000, seed=0)[0]
-    iou, turned, chamfer, chamfer_turned = compare_volume(SimpleNamespace(mesh=truth, contains=contains), mesh, surface)
-    assert iou < 0.3
-    assert turned > 0.9
-    assert chamfer_turned < 0.2 * chamfer
