@@ -29,8 +29,8 @@ from .run import load_towers, make_schedule, read_scale
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 MISFIT_QUANTILE = 0.99
-# The query of the image tower's pooling, 1024 x 1024, is stored at this rank, in half the bytes.
-QUERIES, QUERY_RANK = "visual.attnpool.q_proj.weight", 256
+# Matrices of the image tower's pooling, 1024 x 1024, are stored at these ranks, in three eighths of the bytes.
+RANKS = {f"visual.attnpool.{name}_proj.weight": rank for name, rank in (("q", 128), ("k", 128), ("v", 320))}
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 
@@ -127,7 +127,9 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     """The towers, the vocabulary and what embeddings are familiar; returns the limit of familiarity."""
     tokenizer = load_tokenizer(work / "clip")
     towers = load_towers(work, tokenizer).clip.state_dict()
-    _save(factored(towers, QUERIES, QUERY_RANK), folder / "open_clip_model.safetensors")
+    for name, rank in RANKS.items():
+        towers = factored(towers, name, rank)
+    _save(towers, folder / "open_clip_model.safetensors")
     size = views.references.shape[2]
     settings = {"size": clip.TOWER_SIZE, "via": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}

@@ -36,7 +36,7 @@ SHADED = 0.8  # of a base color: what the target views, in their light, show of 
 def tiny_config(vocab_size: int) -> dict:
     return {
         "embed_dim": 256,
-        "vision_cfg": {"image_size": TOWER_SIZE, "layers": [2, 6, 2, 1], "width": 32, "head_width": 64},
+        "vision_cfg": {"image_size": TOWER_SIZE, "layers": [2, 10, 7, 1], "width": 32, "head_width": 64},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 2},
     }
 
@@ -65,7 +65,7 @@ class ClipTraining(nn.Module):
     clip: Any  # open_clip.CLIP
 
     def __init__(
-        self, config: dict, view_weight: float = 40.0, solid_weight: float = 3.0, color_weight: float = 6.0
+        self, config: dict, view_weight: float = 40.0, solid_weight: float = 5.0, color_weight: float = 8.0
     ) -> None:
         super().__init__()
         self.clip = make_clip(config)
