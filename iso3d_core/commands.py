@@ -149,7 +149,7 @@ class Evaluate:
 
     on: Positional[str] = "world"
     method: str = "isotropic3d"
-    """As of `generate`."""
+    """As of `generate`: isotropic3d, consistent123, hifi123, zero123, magic123 or realfusion-sds."""
     preset: str = "default"
     objects: int = 36
     """How many, from number ``first`` on."""
