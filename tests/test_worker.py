@@ -67,6 +67,15 @@ def test_it_says_hello_with_versions_and_devices(client):
     assert hello["presets"] == ["fast", "default", "quality", "paper"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP, which tells its settings, is Linux's")
+def test_its_threads_sleep_while_they_wait(monkeypatch):
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "TRUE")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    command = [sys.executable, "-m", "iso3d_core.worker"]
+    said = subprocess.run(command, input='{"type": "hello"}\n', capture_output=True, text=True, cwd=ROOT, check=False)
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said.stderr
+
+
 def test_a_job_reports_progress_and_gives_a_file(client, tmp_path):
     out = tmp_path / "rocket.glb"
     client.send("generate", id="a", image=str(ROCKET), out=str(out), preset="fast")
