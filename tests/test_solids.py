@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from iso3d_core.metrics import overlap
-from iso3d_core.train.clip import color_loss, solid_loss
+from iso3d_core.train.clip import color_loss, neighbourhood, solid_loss
 from iso3d_core.train.occupancy import GRID, colors_of, colors_seen_from, occupancy_of, seen_from
 from iso3d_core.train.occupancy import build as build_occupancy
 from iso3d_core.train.world import make_object
@@ -71,6 +71,12 @@ def test_colors_are_looked_up_in_the_frame_of_their_reference():
     assert np.abs(found - exact).mean() < 0.06  # cells between two colors are mixed
     flipped = colors_seen_from(colors_of(seed)[None], np.array([azimuth]), mirrored=True)[1]
     torch.testing.assert_close(flipped, solid.flip(2), atol=1e-4, rtol=0)
+
+
+def test_a_neighbourhood_is_the_mean_of_27_cells():
+    cells = torch.rand(2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.avg_pool3d(cells[:, None], 3, stride=1, padding=1)[:, 0]
+    torch.testing.assert_close(neighbourhood(cells), wanted)
 
 
 def test_the_color_loss_counts_solid_cells_alone():
