@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -37,12 +37,14 @@ from iso3d_core.types import Mesh, Reference
 
 SIZE, STEPS, ELEVATION = 64, 20, 15.0  # STEPS of the inversion's claim; RGNV takes the bundle's own
 AZIMUTHS = (22.0, 45.0, 90.0, 135.0, 180.0)
+KINDS = ("blurred", "recolored", "sampled")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inverted", type=int, default=200, help="objects of the first comparison")
     parser.add_argument("--objects", type=int, default=30, help="objects of RGNV, and whether its reuse is timed")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of RGNV's coarse views")
     parser.add_argument("--refined", type=int, default=30, help="objects of RGSD on coarse meshes: a minute each")
     parser.add_argument("--blurred", type=int, default=30, help="objects of RGSD on true shapes: a minute each")
     parser.add_argument("--first", type=int, default=0, help="of these objects, to share them among processes")
@@ -53,7 +55,7 @@ def main() -> None:
         inversion(prior, held_out(given.inverted))
     if given.objects:
         objects = held_out(given.objects)
-        enhancement(prior, views, objects)
+        enhancement(prior, views, objects, given.kinds)
         speed(prior, objects[0])
     coarse = partial(coarse_mesh, views, given.bundle)
     for count, what, start in (
@@ -86,7 +88,7 @@ def inversion(prior: DepthPrior, objects: list) -> None:
         print(row(name, found[f"plain {name}"], found[f"depth {name}"]))
 
 
-def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None:
+def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list, kinds: Sequence[str]) -> None:
     """PSNR in dB to the true views, on the union of the masks, and contextual distance to them, before and after.
 
     The second does not ask that things are in the same place, which a sampled view's are not. Blurred and recolored
@@ -101,11 +103,13 @@ def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None
         with torch.no_grad():
             own, own_mask = views.decode_with_mask(views.sample_latents(embedding, cameras, 25))
         memory, flat = rgnv.remember(prior, reference), remember_without_depth(prior, reference)
-        for kind, coarse, shape, near in (
-            ("blurred", blur(rgb), mask, depth),
-            ("recolored", recolor(rgb, mask), mask, depth),
-            ("sampled", own, own_mask, views.guess_nearness(embedding, cameras, own_mask)),
-        ):
+        coarse_views = {
+            "blurred": (blur(rgb), mask, depth),
+            "recolored": (recolor(rgb, mask), mask, depth),
+            "sampled": (own, own_mask, views.guess_nearness(embedding, cameras, own_mask)),
+        }
+        for kind in kinds:
+            coarse, shape, near = coarse_views[kind]
             variants = {
                 "rgnv": rgnv.enhance(prior, reference, coarse, shape, near, memory=memory),
                 "no depth": enhance(prior, coarse, shape, None, flat),
@@ -116,7 +120,7 @@ def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None
                 for name, images in {"coarse": coarse, **variants}.items():
                     found[kind, name, azimuth, "PSNR"].append(inner_psnr(images[i], rgb[i], inside))
                     found[kind, name, azimuth, "contextual distance"].append(contextual_distance(images[i], rgb[i]))
-    for kind in ("blurred", "recolored", "sampled"):
+    for kind in kinds:
         for measure in ("PSNR", "contextual distance"):
             print(f"\n## RGNV of {kind} views, {len(objects)} objects: {measure} to the true view\n")
             print("| azimuth | coarse | enhanced | difference | 95 % | no depth | no injection |")
@@ -130,6 +134,8 @@ def enhancement(prior: DepthPrior, views: MultiViewPrior, objects: list) -> None
                 }
                 more = " | ".join(f"{np.mean(rows[name]):.2f}" for name in ("no depth", "no injection"))
                 print(row("all" if azimuth is None else f"{azimuth:.0f}", rows["coarse"], rows["rgnv"]) + f" {more} |")
+            for name in ("no depth", "no injection"):
+                print(row(f"all, {name} before", rows[name], rows["rgnv"]) + " | |")
 
 
 def enhance(
