@@ -25,10 +25,10 @@ ROCKET = ROOT / "examples" / "rocket.png"
 
 
 class Client:
-    def __init__(self, *options):
+    def __init__(self, *options, errors=subprocess.DEVNULL):
         self.process = subprocess.Popen(
             [sys.executable, "-m", "iso3d_core.worker", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+            stderr=errors, text=True, cwd=ROOT,
         )  # fmt: skip
 
     def send(self, kind, **values):
@@ -68,12 +68,15 @@ def test_it_says_hello_with_versions_and_devices(client):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP, which tells its settings, is Linux's")
-def test_its_threads_sleep_while_they_wait(monkeypatch):
+def test_its_threads_sleep_while_they_wait(monkeypatch, tmp_path):
     monkeypatch.setenv("OMP_DISPLAY_ENV", "TRUE")
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    command = [sys.executable, "-m", "iso3d_core.worker"]
-    said = subprocess.run(command, input='{"type": "hello"}\n', capture_output=True, text=True, cwd=ROOT, check=False)
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said.stderr
+    with (tmp_path / "errors").open("w") as errors:
+        client = Client(errors=errors)
+        client.send("hello")
+        assert client.hear()["type"] == "hello"
+        client.process.communicate()
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in (tmp_path / "errors").read_text()
 
 
 def test_a_job_reports_progress_and_gives_a_file(client, tmp_path):
