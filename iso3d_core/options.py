@@ -19,6 +19,8 @@ class TrainOptions:
     """Of `data`: the seed of the first object; the others follow it."""
     size: int = 64
     """Image side in pixels."""
+    towers_only: bool = False
+    """Of `data`: what `clip` alone reads, three times as many objects in the time."""
     steps: int | None = None
     """Of the optimiser; 0 with ``start`` keeps a bundle's `vae` or `depth` as it is."""
     batch: int | None = None
@@ -30,6 +32,8 @@ class TrainOptions:
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon` moves the matrices of hidden layers by their momentum made orthogonal; a step takes longer."""
+    towers: Path | None = None
+    """Of `clip`: another work folder, whose trained towers are taken as they are."""
     stage: int = 1
     """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
     out: Path | None = None

@@ -1,5 +1,6 @@
 """A training's folder on disk: what is finished, what was trained on what, what may be replaced."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from iso3d_core.options import TrainOptions
 from iso3d_core.priors.clip import tower_input
 from iso3d_core.train import data
 from iso3d_core.train.bundle import write_bundle
+from iso3d_core.train.folder import check_inputs, load_thumbs
 from iso3d_core.train.loop import load_tensors, save_tensors
 from iso3d_core.train.pool import one_core_each
-from iso3d_core.train.run import check_inputs, load_thumbs, run_data
+from iso3d_core.train.run import run_clip, run_data, run_vae
 from iso3d_core.types import InputError
 
 
@@ -117,3 +119,29 @@ def test_a_bundle_replaces_no_folder_of_another_kind(tmp_path):
 def test_images_are_normalised_where_they_are():
     rgb = torch.empty(2, 3, 16, 16, device="meta")
     assert tower_input(rgb, 8, [0.5] * 3, [0.5] * 3, via=16).device.type == "meta"
+
+
+def test_towers_are_trained_on_views_of_their_own_and_taken_elsewhere(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    data.build(first / "data", 4, 64, first_seed=20, workers=1, towers_only=True)
+    fewer, whole = data.ViewSet(first / "data"), data.render_item(22, 64)
+    assert fewer.targets.shape == (4, data.TARGETS, 32, 32, 4)
+    assert np.array_equal(fewer.references[2], whole[1][: data.TOWER_REFERENCES])
+    assert fewer.captions[2] == whole[2][: data.TOWER_REFERENCES]
+    halves = whole[0].reshape(data.TARGETS, 32, 2, 32, 2, 4).mean(axis=(2, 4))
+    assert np.abs(halves - fewer.targets[2]).mean() < 3
+    run_clip(TrainOptions(work=first, start="tiny", steps=2, batch=4))
+    assert not (first / "embeddings.pt").exists()
+    with pytest.raises(ValueError, match="`train clip` only"):
+        run_vae(TrainOptions(work=first))
+
+    data.build(second / "data", 2, 64, workers=1)
+    with pytest.raises(ValueError, match="holds no trained towers"):
+        run_clip(TrainOptions(work=second, towers=second))
+    run_clip(TrainOptions(work=second, towers=first))
+    trained, taken = (load_tensors(work / "clip" / "final.pt") for work in (first, second))
+    assert all(torch.equal(taken[name], value) for name, value in trained.items())
+    assert load_tensors(second / "embeddings.pt").shape == (2, data.REFERENCES, 256)
+    reports = [json.loads((work / "clip" / "report.json").read_text()) for work in (first, second)]
+    assert reports[0] == reports[1]
+    assert reports[1]["objects"] == 4

@@ -161,6 +161,13 @@ def test_every_kind_fills_the_ball_and_stays_inside(every_kind):
         assert np.allclose(obj.mesh.bounds.sum(axis=0), 0), kind  # centred
 
 
+def test_what_a_part_contains_lies_in_its_box(every_kind):
+    points = np.random.default_rng(0).uniform(-1, 1, (4000, 3))
+    for obj in every_kind.values():
+        for part in obj.parts:
+            assert np.array_equal(part.contains(points), part.shape.contains(part.to_local(points)))
+
+
 def test_every_part_of_every_kind_looks_outward_and_has_a_color(every_kind):
     for kind, obj in every_kind.items():
         for part, mesh in zip(obj.parts, obj.meshes, strict=True):

@@ -23,9 +23,10 @@ from ..weights import FORMAT, check_out, sha256
 from . import clip, depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
 from .draw import COLOR_NAMES
+from .folder import load_towers, read_scale
 from .loop import load_tensors
 from .probe import fit_probe, labels_of
-from .run import load_towers, make_schedule, read_scale
+from .run import make_schedule
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 MISFIT_QUANTILE = 0.99

@@ -20,7 +20,7 @@ from ..cameras import unit_sphere_matrix
 from ..priors.clip import WordTokenizer, make_clip, tower_input
 from ..priors.sketch import SIDE, SOLID_AT, Sketch, thumbnails
 from . import occupancy
-from .data import REFERENCES, TARGETS, ViewSet, relative_cameras
+from .data import TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, fast_autocast, train
 from .vae import to_rgb
 
@@ -186,7 +186,8 @@ class ReferenceSet:
     def draw(self, rng: np.random.Generator, size: int) -> Batch:
         """``size`` images: some of the references, each from a direction of its own, of size / DIRECTIONS objects."""
         items = rng.integers(len(self.views), size=size // DIRECTIONS)
-        reference = np.stack([rng.permutation(REFERENCES)[:DIRECTIONS] for _ in items])
+        references = self.views.references.shape[1]
+        reference = np.stack([rng.permutation(references)[:DIRECTIONS] for _ in items])
         mirrored = bool(rng.random() < self.mirror)
         return self.batch(rng, np.repeat(items, DIRECTIONS), reference.ravel(), mirrored)
 

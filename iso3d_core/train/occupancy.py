@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def colors_of(seed: int) -> np.ndarray:
     return out.reshape(COLOR_GRID, COLOR_GRID, COLOR_GRID, 4)
 
 
+@cache
 def _centers(side: int) -> np.ndarray:
     """Of the cells of the cube [-1, 1]^3: [side^3, 3], x fastest."""
     axis = (np.arange(side) + 0.5) / side * 2 - 1

@@ -12,19 +12,29 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from ..options import TrainOptions
 from ..priors.attention import HARMONICS
-from ..priors.clip import ClipText, WordTokenizer, load_shards, load_tokenizer
-from ..priors.sketch import CHANNELS, SIDE
-from ..weights import Bundle, find_bundle, sha256
+from ..priors.clip import ClipText, load_shards, load_tokenizer
+from ..priors.sketch import CHANNELS
+from ..weights import Bundle, find_bundle
 from . import clip as clip_part
 from . import depth, diffusion, occupancy, vae, zero123
 from .data import ViewSet, build
+from .folder import (
+    check_inputs,
+    finish_part,
+    load_latents,
+    load_sketch,
+    load_state,
+    load_thumbs,
+    load_towers,
+    read_scale,
+    whole_views,
+)
 from .loop import TrainConfig, load_tensors, once, save_tensors
 from .start import (
     embedding_map,
@@ -69,11 +79,15 @@ def run(part: str, options: TrainOptions) -> None:
 def run_data(options: TrainOptions) -> None:
     if options.size != TINY_SIZE:
         raise ValueError(f"--size must be {TINY_SIZE}, which the small networks are made for, got {options.size}")
-    once(lambda: build(options.work / "data", options.objects, options.size, options.first_seed))
+    once(
+        lambda: build(
+            options.work / "data", options.objects, options.size, options.first_seed, None, options.towers_only
+        )
+    )
 
 
 def run_vae(options: TrainOptions) -> None:
-    views, folder = ViewSet(options.work / "data"), options.work / "vae"
+    views, folder = whole_views(options.work), options.work / "vae"
     check_inputs(options.work, "vae", "data/captions.json")
     model, bundle = vae.VaeTraining(vae.TINY, vae.TINY_UNSHUFFLE), start_of(options)
     if bundle:
@@ -92,7 +106,7 @@ def run_vae(options: TrainOptions) -> None:
         latents = {name: vae.encode_all(model, getattr(views, name), TINY_SIZE) for name in ("targets", "references")}
         deviation = float(latents["targets"][:: max(1, len(views) // 500)].float().std())
         report["scale"] = bundle.info["latent_scale"] if bundle else 1 / deviation  # the same latents, the same scale
-        _finish(folder, model.vae.state_dict(), report, views)
+        finish_part(folder, model.vae.state_dict(), report, views)
         save_tensors(latents, options.work / "latents.pt")
 
     once(encode)
@@ -101,6 +115,9 @@ def run_vae(options: TrainOptions) -> None:
 def run_clip(options: TrainOptions) -> None:
     views, folder = ViewSet(options.work / "data"), options.work / "clip"
     folder.mkdir(parents=True, exist_ok=True)
+    if options.towers is not None:
+        take_towers(options.towers, options.work, views)
+        return
     check_inputs(options.work, "clip", "data/captions.json")
     words, bundle = clip_part.vocabulary(views.captions), start_of(options)
     if bundle:  # the same words in the same order, or its text tower would read others
@@ -122,14 +139,34 @@ def run_clip(options: TrainOptions) -> None:
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
 
     def embed() -> None:
-        save_tensors(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
-        _finish(folder, model.state_dict(), {**report, **started_from(bundle, "clip")}, views)
+        if not views.towers_only:
+            save_tensors(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
+        finish_part(folder, model.state_dict(), {**report, **started_from(bundle, "clip")}, views)
+
+    once(embed)
+
+
+def take_towers(source: Path, work: Path, views: ViewSet) -> None:
+    """The towers trained in the work folder ``source``, as they are, and the embeddings of this one's references.
+
+    Raises ValueError where ``source`` has none.
+    """
+    if not (source / "clip" / "final.pt").exists():
+        raise ValueError(f"{source} holds no trained towers; train them with `iso3d train clip --work {source}`")
+
+    def embed() -> None:
+        model = load_towers(source, load_tokenizer(source / "clip"))
+        save_tensors(clip_part.embed_all(model, views.references), work / "embeddings.pt")
+        for name in ("vocabulary.json", "config.json"):
+            shutil.copy(source / "clip" / name, work / "clip")
+        report = json.loads((source / "clip" / "report.json").read_text())
+        finish_part(work / "clip", model.state_dict(), report, views)
 
     once(embed)
 
 
 def run_views(options: TrainOptions) -> None:
-    views, folder = ViewSet(options.work / "data"), options.work / f"views{options.stage}"
+    views, folder = whole_views(options.work), options.work / f"views{options.stage}"
     first = ["views1/final.pt"] if options.stage == 2 else []
     check_inputs(options.work, folder.name, *ENCODED, *first)
     latents = load_latents(options.work)
@@ -146,7 +183,7 @@ def run_views(options: TrainOptions) -> None:
     preset = diffusion.TINY_STAGE2 if second else diffusion.TINY_STAGE1
     report = diffusion.train_views(data, over(preset, options), folder, model)
     before = {} if second else started_from(bundle, *("views1", "views2") if same_widths(bundle) else ("zero123",))
-    once(lambda: _finish(folder, unet.state_dict(), {**report, **before}, views))
+    once(lambda: finish_part(folder, unet.state_dict(), {**report, **before}, views))
 
 
 def first_views(bundle: Bundle, views: ViewSet, embeddings: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -169,7 +206,7 @@ def same_widths(bundle: Bundle | None) -> bool:
 
 
 def run_depth(options: TrainOptions) -> None:
-    views, folder = ViewSet(options.work / "data"), options.work / "depth"
+    views, folder = whole_views(options.work), options.work / "depth"
     check_inputs(options.work, "depth", *ENCODED)
     folder.mkdir(parents=True, exist_ok=True)
     unet, bundle = depth.make_unet(), start_of(options)
@@ -192,13 +229,13 @@ def run_depth(options: TrainOptions) -> None:
     def finish() -> None:
         save_tensors(text.clip.state_dict(), folder / "text.pt")
         shutil.copy(words / "vocabulary.json", folder)
-        _finish(folder, unet.state_dict(), report, views)
+        finish_part(folder, unet.state_dict(), report, views)
 
     once(finish)
 
 
 def run_zero123(options: TrainOptions) -> None:
-    views, folder = ViewSet(options.work / "data"), options.work / "zero123"
+    views, folder = whole_views(options.work), options.work / "zero123"
     check_inputs(options.work, "zero123", *ENCODED)
     latents = load_latents(options.work)
     embeddings = load_tensors(options.work / "embeddings.pt")
@@ -212,33 +249,13 @@ def run_zero123(options: TrainOptions) -> None:
         take_over(model.projection, through(found, "weight", map_from(bundle, views, embeddings), 1))
     model.unet.sketch.load_state_dict(load_sketch(options.work))
     report = zero123.train_zero123(data, over(zero123.TINY_ZERO123, options), folder, model)
-    once(lambda: _finish(folder, model.state_dict(), {**report, **started_from(bundle, "zero123")}, views))
+    once(lambda: finish_part(folder, model.state_dict(), {**report, **started_from(bundle, "zero123")}, views))
 
 
 def run_bundle(options: TrainOptions) -> None:
     from .bundle import write_bundle
 
     once(lambda: write_bundle(options.work, options.out or options.work / "bundle"))
-
-
-def check_inputs(work: Path, part: str, *files: str) -> None:
-    """Raise ValueError where the checkpoint of ``part`` was trained on other ``files`` than ``work`` has now: it would
-    go on, or count as done, for what is not there any more."""
-    record = work / part / "inputs.json"
-    inputs = {name: sha256(work / name) for name in files if (work / name).exists()}
-    if (work / part / "checkpoint.pt").exists() and record.exists():
-        before = json.loads(record.read_text())
-        changed = [name for name, checksum in inputs.items() if before.get(name) != checksum]
-        if changed:
-            raise ValueError(
-                f"{part} was trained on another {changed[0]}; remove {work / part} to train it anew, or put that back"
-            )
-
-    def write() -> None:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(inputs, indent=2))
-
-    once(write)
 
 
 def start_of(options: TrainOptions) -> Bundle | None:
@@ -251,47 +268,5 @@ def map_from(bundle: Bundle, views: ViewSet, embeddings: torch.Tensor) -> torch.
     return embedding_map(old, embeddings[: len(old)].float())
 
 
-def load_towers(work: Path, tokenizer: WordTokenizer) -> clip_part.ClipTraining:
-    towers = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
-    towers.load_state_dict(load_state(work / "clip"))
-    return towers.eval()
-
-
 def make_schedule() -> dict:
     return {**diffusion.SCHEDULE, **diffusion.TINY_SCHEDULE}
-
-
-def load_state(folder: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(folder / "final.pt")
-
-
-def load_sketch(work: Path) -> dict[str, torch.Tensor]:
-    """The sketch network as it was trained with CLIP."""
-    towers = load_state(work / "clip")
-    return {name[len("sketch.") :]: value for name, value in towers.items() if name.startswith("sketch.")}
-
-
-def load_thumbs(work: Path, views: ViewSet) -> torch.Tensor:
-    """Thumbnails of the targets, made once for each rendering."""
-    path = work / f"thumbs{SIDE}.pt"
-    if not path.exists() or path.stat().st_mtime < (work / "data" / "captions.json").stat().st_mtime:
-        save_tensors(clip_part.thumbnail_all(views.targets), path)
-    return load_tensors(path)
-
-
-def load_latents(work: Path) -> dict[str, torch.Tensor]:
-    """The encoded training set, scaled to unit variance, fp16."""
-    latents, scale = load_tensors(work / "latents.pt"), read_scale(work)
-    return {name: value * scale for name, value in latents.items()}
-
-
-def read_scale(work: Path) -> float:
-    """What brings the VAE's latents to unit variance."""
-    return json.loads((work / "vae" / "report.json").read_text())["scale"]
-
-
-def _finish(folder: Path, weights: dict[str, torch.Tensor], report: dict[str, Any], views: ViewSet) -> None:
-    report = {**report, "objects": report.get("objects", len(views))}
-    save_tensors(weights, folder / "final.pt")
-    (folder / "report.json").write_text(json.dumps(report, indent=2))
-    print(f"{folder.name}: " + ", ".join(f"{name} {value}" for name, value in report.items()))
