@@ -20,7 +20,7 @@ class TrainOptions:
     size: int = 64
     """Image side in pixels."""
     towers_only: bool = False
-    """Of `data`: what `clip` alone reads, three times as many objects in the time."""
+    """Of `data`: what `clip` alone reads, twice as many objects in the time."""
     steps: int | None = None
     """Of the optimiser; 0 with ``start`` keeps a bundle's `vae` or `depth` as it is."""
     batch: int | None = None

@@ -3,7 +3,7 @@
 For each object: 3 groups of 4 target views (one elevation a group, azimuths 90 degrees apart from a random
 start, the fixed training camera and light) and 4 reference views (their own elevation, field of view and
 light), the references cropped exactly as `load_reference` crops a user's image. For the towers alone 2 references
-and targets of half the size are enough: three times as many objects in the time.
+and targets of half the size are enough: twice as many objects in the time.
 """
 
 from __future__ import annotations
