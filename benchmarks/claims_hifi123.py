@@ -28,6 +28,7 @@ from iso3d_core.methods.refine import RefineConfig, bundle_light, look, refine
 from iso3d_core.metrics import contextual_distance, psnr, ssim
 from iso3d_core.near import nearness
 from iso3d_core.pipeline import configure, generate
+from iso3d_core.presets import with_method
 from iso3d_core.priors.depth import DepthCondition, DepthPrior
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.render.surface import Surface
@@ -46,6 +47,9 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=30, help="objects of RGNV, and whether its reuse is timed")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of RGNV's coarse views")
     parser.add_argument("--refined", type=int, default=30, help="objects of RGSD on coarse meshes: a minute each")
+    parser.add_argument(
+        "--coarse", choices=("hifi123", "isotropic3d"), default="hifi123", help="whose meshes these are"
+    )
     parser.add_argument("--blurred", type=int, default=30, help="objects of RGSD on true shapes: a minute each")
     parser.add_argument("--first", type=int, default=0, help="of these objects, to share them among processes")
     parser.add_argument("--bundle", default="tiny")
@@ -57,7 +61,7 @@ def main() -> None:
         objects = held_out(given.objects)
         enhancement(prior, views, objects, given.kinds)
         speed(prior, objects[0])
-    coarse = partial(coarse_mesh, views, given.bundle)
+    coarse = partial(coarse_mesh, views, given.bundle, given.coarse)
     for count, what, start in (
         (given.refined, "the same coarse mesh", coarse),
         (given.blurred, "the true shape, its colors blurred", blurred_colors),
@@ -187,14 +191,17 @@ def refinement(
     """RGSD against SDS of the same prior, from the mesh that ``start`` makes, over eight views: CLIP similarity and
     contextual distance to the reference, PSNR and SSIM to the true views in the bundle's light, and in the reference's;
     also PSNR and mean absolute error where the mesh and the object both are: the shape is the same for all, the colors
-    differ."""
+    differ.
+
+    PSNR and SSIM of whole views are those on white and on black, and the mean of both: where outlines differ, a pale
+    texture is nearer to a white background and a dark one to a black, whatever the object's color.
+    """
     found: dict[tuple, list[float]] = defaultdict(list)
     azimuths = even_azimuths(8)
     for obj in objects:
         reference = reference_of(obj)
         cameras = look(prior, azimuths, ELEVATION)
-        truth, solid, _ = true_views(obj, cameras)
-        truths = {"": truth, " in its light": true_views(obj, cameras, reference_light(obj))[0]}
+        lights = {"": Light(), " in its light": reference_light(obj)}
         target = views.embed(reference).flatten()
         coarse = start(obj)
         meshes = {"coarse": coarse}
@@ -203,10 +210,17 @@ def refinement(
         for name, mesh in meshes.items():
             seen = Surface(fit_to(mesh, obj)).see(cameras, SIZE)
             images = seen.image(seen.color, bundle_light(prior, cameras))
-            both = torch.minimum(seen.mask, solid) > 0.95
-            for light, truth in truths.items():
-                found[name, "psnr" + light].append(psnr(images, truth))
-                found[name, "ssim" + light].append(ssim(images, truth))
+            for light in lights:
+                truth, solid, _ = true_views(obj, cameras, lights[light])
+                whole = {}
+                for on, level in ((" on white", 1.0), (" on black", 0.0)):
+                    a, b = before(images, seen.mask, level), before(truth, solid, level)
+                    whole[on] = psnr(a, b), ssim(a, b)
+                whole[" of whole views"] = tuple(np.mean(list(whole.values()), axis=0))
+                for on, values in whole.items():
+                    for measure, value in zip(("psnr", "ssim"), values, strict=True):
+                        found[name, measure + on + light].append(float(value))
+                both = torch.minimum(seen.mask, solid) > 0.95
                 found[name, "psnr where both are" + light].append(inner_psnr(images, truth, both))
                 error = (images - truth).abs().mean(dim=1, keepdim=True)[both].mean()
                 found[name, "error where both are" + light].append(float(error))
@@ -222,8 +236,17 @@ def refinement(
         print(row(f"{name} | {np.mean(found['coarse', name]):.3f}", found["sds", name], found["rgsd", name]))
 
 
-def coarse_mesh(views: MultiViewPrior, bundle: str, obj: WorldObject) -> Mesh:
-    return generate(reference_of(obj), configure("fast", bundle), prior=views)
+def before(on_white: Tensor, mask: Tensor, level: float) -> Tensor:
+    """Images [V, 3, H, W] on white, with their masks [V, 1, H, W], before a grey background of ``level`` in 0..1."""
+    return on_white + (1 - mask) * (level - 1)
+
+
+def coarse_mesh(views: MultiViewPrior, bundle: str, method: str, obj: WorldObject) -> Mesh:
+    """The ``fast`` preset's, of isotropic3d or of HiFi-123 before it refines: Magic123's fit with its settings."""
+    config = with_method(configure("fast", bundle), method)
+    return generate(
+        reference_of(obj), replace(config, method="magic123") if method == "hifi123" else config, prior=views
+    )
 
 
 def blurred_colors(obj: WorldObject, blur: float = 0.12, edge: float = 0.07) -> Mesh:
