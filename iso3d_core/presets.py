@@ -12,6 +12,7 @@ from .config import (
     GuidedConfig,
     LightConfig,
     MeshConfig,
+    ReferenceWeights,
     RenderConfig,
     Stage,
     WarmStart,
@@ -56,6 +57,9 @@ _TINY = GenerateConfig(
         # the similarity changes by as much more from one to the next.
         steps=120, boundary=(0.25, 0.7), judge_every=4, threshold=0.004, t_3d=(0.1, 0.6), guidance_3d=3.0,
         guidance_2d=5.0, mesh_steps=40, mesh_grid=64, mesh_resolution=128,
+        # At the paper's weights, every fourth step, the small priors outweigh the image: its pattern is lost, and its
+        # colors turn to theirs, even where it is seen.
+        reference=ReferenceWeights(rgb=30_000.0), reference_every=2,
     ),
     mesh=MeshConfig(resolution=96, threshold=4.0, core=6.0, faces=8_000, texture=512),
 )  # fmt: skip
