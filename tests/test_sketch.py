@@ -12,10 +12,11 @@ from iso3d_core.methods.isotropic3d import look_up, photometric_objective, solid
 from iso3d_core.metrics import overlap, silhouette_iou
 from iso3d_core.near import nearness
 from iso3d_core.overlay import laid_over
-from iso3d_core.priors.guess import ReferenceDepth
+from iso3d_core.priors.guess import ReferenceDepth, fit_reference, probed_elevation
 from iso3d_core.priors.multiview import MultiViewPrior
 from iso3d_core.priors.sketch import SIDE, Sketch
 from iso3d_core.train.evaluate import reference_of
+from iso3d_core.train.probe import fit_elevation
 from iso3d_core.train.world import make_object, reference_camera
 from iso3d_core.weights import find_bundle
 
@@ -156,7 +157,35 @@ def test_it_guesses_where_the_reference_was_seen_from(prior):
         seen = torch.from_numpy(obj.render_rgba(camera, 64)[0, ..., 3]) > 0.5
         assert silhouette_iou(mask[0, 0] > 0.5, seen) > 0.5
         errors.append(abs(elevation - truth))
-    assert sorted(errors)[3] <= 15  # the median; half the range of elevations would be 25
+    assert sorted(errors)[3] <= 10  # the median; half the range of elevations would be 25
+
+
+def test_a_probe_of_the_embedding_keeps_the_guessed_elevation_near(prior, monkeypatch):
+    objects = [make_object(2_000_220 + i) for i in range(16)]
+    embeddings = [prior.embed(reference_of(obj)) for obj in objects]
+
+    def error():
+        found = [
+            fit_reference(prior.sketch, e, reference_of(obj), SIDE)[0] - reference_camera(obj.seed)[0]
+            for obj, e in zip(objects, embeddings, strict=True)
+        ]
+        return sum(map(abs, found)) / len(found)
+
+    with_probe = error()
+    monkeypatch.setattr(prior.sketch, "elevation", None)
+    assert with_probe < min(error(), 8)
+    steep = {"weight": torch.zeros(256), "bias": torch.tensor(1000.0)}
+    monkeypatch.setattr(prior.sketch, "elevation", steep)
+    assert fit_reference(prior.sketch, embeddings[0], reference_of(objects[0]), SIDE)[0] == 40
+
+
+def test_elevations_are_read_off_directions():
+    torch.manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(500, 12), dim=-1)
+    weight = 20 * torch.randn(12)
+    probe = fit_elevation(directions, directions @ weight + 15)
+    embedding = 7 * directions[3].reshape(1, 1, 12)  # its length does not matter
+    assert probed_elevation(probe, embedding) == pytest.approx(float(directions[3] @ weight) + 15, abs=0.5)
 
 
 def test_it_guesses_what_is_solid(prior):

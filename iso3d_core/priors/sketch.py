@@ -56,6 +56,8 @@ class Sketch(nn.Module):
         self.larger = nn.ModuleList(_layer(a, b, g) for (a, b), g in zip(pairwise(channels), groups, strict=True))
         refine = [_layer(widths[-1], widths[-1], groups[-1], without_effect=True) for _ in range(2 * refined)]
         self.refine = nn.ModuleList(refine)  # those at 16 and at 32 cells in turn
+        # A linear probe of the embedding's direction, weight [dim] and bias []: the elevation of its image in degrees.
+        self.elevation: dict[str, Tensor] | None = None
 
     @staticmethod
     def load(folder: Path) -> Sketch:
@@ -64,6 +66,9 @@ class Sketch(nn.Module):
         # Bundles from before the further layers do not say that they have none.
         sketch = Sketch(**{"refined": 0, **json.loads((folder / "config.json").read_text())})
         sketch.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
+        probe = folder / "elevation.safetensors"
+        if probe.exists():
+            sketch.elevation = {name: value.float() for name, value in load_file(probe).items()}
         return sketch
 
     def volume(self, embedding: Tensor) -> Tensor:

@@ -21,11 +21,11 @@ from ..priors.multiview import MultiViewPrior
 from ..types import Reference
 from ..weights import FORMAT, check_out, sha256
 from . import clip, depth, diffusion, occupancy, vae, zero123
-from .data import ViewSet, build
+from .data import TARGETS, ViewSet, build
 from .draw import COLOR_NAMES
 from .folder import load_towers, read_scale
 from .loop import load_tensors
-from .probe import fit_probe, labels_of
+from .probe import fit_elevation, fit_probe, labels_of
 from .run import make_schedule
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
@@ -139,6 +139,8 @@ def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
     embeddings = load_tensors(work / "embeddings.pt").float()
     directions = F.normalize(embeddings.flatten(0, 1), dim=-1)
     write_words(directions, views.captions[: len(embeddings)], folder.parent / "words")
+    elevation = torch.from_numpy(views.elevation[: len(embeddings), TARGETS:]).float().flatten()
+    _save(fit_elevation(directions, elevation), folder.parent / "sketch" / "elevation.safetensors")
     return write_familiar(directions, folder)
 
 

@@ -11,6 +11,7 @@ from ..priors.words import DIRECTIONS
 
 RIDGE = 1e-5  # added to the variances
 RANK = 64  # combinations of the embedding's numbers that the probe looks at: small, and nearly as good as all
+ELEVATION_RIDGE = 0.1  # added to the sums of squares
 SHRINK = 20  # a class of so few examples stands half way between its own mean and its kind's
 
 
@@ -51,6 +52,18 @@ def fit_probe(directions: Tensor, kind: Tensor, facing: Tensor, kinds: int) -> d
     kept, shape = u[:, :RANK] * s[:RANK], (kinds, len(DIRECTIONS))
     bias = bias + (weight - kept @ basis) @ middle  # the rest is taken as that of the mean embedding
     return {"basis": basis.contiguous(), "weight": kept.unflatten(0, shape), "bias": bias.unflatten(0, shape)}
+
+
+def fit_elevation(directions: Tensor, elevation_deg: Tensor) -> dict[str, Tensor]:
+    """Ridge regression of the elevations [N], in degrees, that references were seen from, on the directions of their
+    embeddings, of unit length [N, D].
+
+    -> weight [D], bias []: weight @ x + bias is the elevation
+    """
+    middle, height = directions.mean(dim=0), elevation_deg.mean()
+    x, y = (directions - middle).double(), (elevation_deg - height).double()
+    weight = torch.linalg.solve(x.T @ x + ELEVATION_RIDGE * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y).float()
+    return {"weight": weight, "bias": height - weight @ middle}
 
 
 def _covariance(centered: Tensor) -> Tensor:
