@@ -95,10 +95,11 @@ def _rays(config: GenerateConfig) -> int:
 
 
 def _parameters(bundle: Bundle, part: str) -> int:
-    """Number of weights that the safetensors files of a part become; of a CLIP only the image tower's."""
+    """Number of weights that the safetensors files of a part become; of a CLIP only the image tower's, of a sketch not
+    its probe of the elevation, which stays where images are read."""
     from .priors.clip import stored_shapes
 
-    shapes = stored_shapes(bundle.part(part), "")
+    shapes = stored_shapes(bundle.part(part), "model" if part == "sketch" else "")
     return sum(math.prod(shape) for name, shape in shapes.items() if part != "clip" or name.startswith("visual."))
 
 
