@@ -139,6 +139,8 @@ def test_towers_are_trained_on_views_of_their_own_and_taken_elsewhere(tmp_path):
     with pytest.raises(ValueError, match="holds no trained towers"):
         run_clip(TrainOptions(work=second, towers=second))
     run_clip(TrainOptions(work=second, towers=first))
+    with pytest.raises(ValueError, match="were trained in"):
+        run_clip(TrainOptions(work=first, towers=second))
     trained, taken = (load_tensors(work / "clip" / "final.pt") for work in (first, second))
     assert all(torch.equal(taken[name], value) for name, value in trained.items())
     assert load_tensors(second / "embeddings.pt").shape == (2, data.REFERENCES, 256)

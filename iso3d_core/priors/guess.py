@@ -16,8 +16,7 @@ from ..types import Reference
 from .clip import ClipImage
 from .sketch import SIDE, Sketch
 
-ELEVATIONS = tuple(range(-10, 45, 5))  # that a reference may be seen from, in degrees
-FINER = tuple(2.5 * i for i in range(-4, 17))
+ELEVATIONS = tuple(2.5 * i for i in range(-4, 17))  # that a reference may be seen from, in degrees
 DOUBT = 0.003  # of a degree squared from what the probe says, against the logarithm of the sketch's error
 
 
@@ -40,10 +39,10 @@ def _beside(sketch: Sketch, embedding: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_reference(sketch: Sketch, embedding: Tensor, reference: Reference, size: int) -> tuple[float, Tensor]:
-    """The reference's elevation in degrees and its sketch from there [4, size, size]: of FINER, the one whose sketch is
-    most like the reference laid over it and that is near what the bundle's probe of the embedding says, where it has
-    one."""
-    sketched = sketched_front(sketch, embedding, FINER, size)
+    """The reference's elevation in degrees and its sketch from there [4, size, size]: of ELEVATIONS, the one whose
+    sketch is most like the reference laid over it and that is near what the bundle's probe of the embedding says,
+    where it has one."""
+    sketched = sketched_front(sketch, embedding, ELEVATIONS, size)
     rgb, alpha = reference.on_white()[None].to(sketched), reference.rgba[None, 3:].to(sketched)
     errors = []
     for view in sketched:
@@ -52,9 +51,9 @@ def fit_reference(sketch: Sketch, embedding: Tensor, reference: Reference, size:
         errors.append(F.mse_loss(color[0], view[:3]) + F.mse_loss(solid[0], view[3:]))
     unlike = torch.stack(errors).cpu().clamp(min=1e-8).log()
     if sketch.elevation is not None:
-        unlike = unlike + DOUBT * (torch.tensor(FINER) - probed_elevation(sketch.elevation, embedding)).square()
+        unlike = unlike + DOUBT * (torch.tensor(ELEVATIONS) - probed_elevation(sketch.elevation, embedding)).square()
     best = int(unlike.argmin())
-    return FINER[best], sketched[best]
+    return ELEVATIONS[best], sketched[best]
 
 
 def probed_elevation(probe: dict[str, Tensor], embedding: Tensor) -> float:

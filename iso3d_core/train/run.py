@@ -149,10 +149,13 @@ def run_clip(options: TrainOptions) -> None:
 def take_towers(source: Path, work: Path, views: ViewSet) -> None:
     """The towers trained in the work folder ``source``, as they are, and the embeddings of this one's references.
 
-    Raises ValueError where ``source`` has none.
+    Raises ValueError where ``source`` has none, or ``work`` has towers of its own, which would be lost.
     """
     if not (source / "clip" / "final.pt").exists():
         raise ValueError(f"{source} holds no trained towers; train them with `iso3d train clip --work {source}`")
+
+    if (work / "clip" / "checkpoint.pt").exists():
+        raise ValueError(f"towers were trained in {work} itself; remove {work / 'clip'} to take those of {source}")
 
     def embed() -> None:
         model = load_towers(source, load_tokenizer(source / "clip"))

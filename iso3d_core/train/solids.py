@@ -1,9 +1,8 @@
 """Solids with an exact inside test and a triangle mesh: revolved profiles, prisms and bent tubes.
 
-Every shape lives in its own local frame, where `box` is the lowest and the highest corner of a box around it, [2, 3];
-`Part` places it and gives it a material. Profiles and
-outlines are 2D polygons without the closing point. Cross-sections of the meshes have enough
-sides that mesh and exact solid differ by less than 1 % of the radius.
+Every shape lives in its own local frame, where `bounds` is the lowest and the highest corner of a box around it,
+[2, 3]; `Part` places it and gives it a material. Profiles and outlines are 2D polygons without the closing point.
+Cross-sections of the meshes have enough sides that mesh and exact solid differ by less than 1 % of the radius.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Lathe:
         radius = np.hypot(points[:, 0], points[:, 1])
         return inside_polygon(np.asarray(self.profile), np.stack([radius, points[:, 2]], axis=1))
 
-    def box(self) -> np.ndarray:
+    def bounds(self) -> np.ndarray:
         radius, z = np.asarray(self.profile, dtype=float).T
         return np.array([[-radius.max(), -radius.max(), z.min()], [radius.max(), radius.max(), z.max()]])
 
@@ -69,7 +68,7 @@ class Prism:
     def contains(self, points: np.ndarray) -> np.ndarray:
         return (np.abs(points[:, 2]) <= self.depth / 2) & inside_polygon(np.asarray(self.outline), points[:, :2])
 
-    def box(self) -> np.ndarray:
+    def bounds(self) -> np.ndarray:
         outline = np.asarray(self.outline, dtype=float)
         return np.array([[*outline.min(axis=0), -self.depth / 2], [*outline.max(axis=0), self.depth / 2]])
 
@@ -106,7 +105,7 @@ class Tube:
             inside |= distance <= ra + t * (rb - ra)
         return inside
 
-    def box(self) -> np.ndarray:
+    def bounds(self) -> np.ndarray:
         path, radius = np.asarray(self.points, dtype=float), np.asarray(self.radii)[:, None]
         return np.stack([(path - radius).min(axis=0), (path + radius).max(axis=0)])
 
@@ -252,9 +251,9 @@ class Part:
         return points @ self._inverse[:3, :3].T + self._inverse[:3, 3]
 
     @cached_property
-    def _box(self) -> np.ndarray:
+    def _bounds(self) -> np.ndarray:
         """The lowest and the highest corner of a box around the part, along the axes of the object's frame."""
-        corners = np.stack(np.meshgrid(*self.shape.box().T, indexing="ij"), axis=-1).reshape(-1, 3)
+        corners = np.stack(np.meshgrid(*self.shape.bounds().T, indexing="ij"), axis=-1).reshape(-1, 3)
         placed = corners @ self.place[:3, :3].T + self.place[:3, 3]
         return np.stack([placed.min(axis=0) - 1e-9, placed.max(axis=0) + 1e-9])
 
@@ -262,7 +261,7 @@ class Part:
         """(m, 3) -> (m,) bool; most points lie outside the box around a part, which is fast to see."""
         inside = np.zeros(len(points), bool)
         x, y, z = points.T
-        (x0, y0, z0), (x1, y1, z1) = self._box
+        (x0, y0, z0), (x1, y1, z1) = self._bounds
         near = np.flatnonzero((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1) & (z >= z0) & (z <= z1))
         inside[near] = self.shape.contains(self.to_local(points[near]))
         return inside
