@@ -1,7 +1,25 @@
-"""Density fields with a known surface, and the check that a mesh is a solid."""
+"""Fields with a known surface, and the check that a mesh is a solid."""
 
 import torch
 import trimesh
+from torch.nn import functional as F
+
+
+class Sphere:
+    """Constant density and color inside a sphere, nothing outside."""
+
+    def __init__(self, density=3.0, radius=1.0, color=(0.8, 0.3, 0.1)):
+        self.sigma = torch.as_tensor(density, dtype=torch.float32)
+        self.radius, self.rgb = radius, torch.tensor(color)
+
+    def density(self, points):
+        return self.sigma * (points.norm(dim=-1) < self.radius)
+
+    def normals(self, points):
+        return F.normalize(points, dim=-1)
+
+    def __call__(self, points):
+        return self.density(points), self.rgb.expand(len(points), 3)
 
 
 def ball(radius=0.6, sharpness=30.0, center=(0.0, 0.0, 0.0)):
