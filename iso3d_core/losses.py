@@ -56,6 +56,16 @@ def orientation_loss(weights: Tensor, normals: Tensor, directions: Tensor, rays:
     return (weights.detach() * facing_away.square()).sum() / max(rays, 1)
 
 
+def color_error(rgb: Tensor, opacity: Tensor, wanted: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean squared difference of two images on white, each laid on the same random colors instead of the white.
+
+    On white alone, what stands out beyond the wanted outline could turn white instead of going away.
+    rgb, wanted : [V, 3, H, W] or [N, 3] in 0..1 on white; opacity, mask : likewise, with one channel
+    """
+    darker = 1 - torch.rand(wanted.shape, generator=generator).to(wanted)
+    return (rgb - wanted + darker * (opacity - mask)).square().mean()
+
+
 def opacity_entropy(opacity: Tensor) -> Tensor:
     """Mean binary entropy of the opacity, in nats: solid or empty, not fog."""
     p = opacity.clamp(1e-3, 1 - 1e-3)

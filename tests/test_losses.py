@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from iso3d_core.losses import distill, opacity_entropy, orientation_loss, predict_x0, sds_target, x0_target
+from iso3d_core.losses import color_error, distill, opacity_entropy, orientation_loss, predict_x0, sds_target, x0_target
 
 
 def latents(seed, views=4):
@@ -107,6 +107,34 @@ def test_orientation_by_hand():
 def test_orientation_without_a_hit_is_zero():
     empty = torch.zeros(0, 3)
     assert float(orientation_loss(torch.zeros(0), empty, empty, rays=0)) == 0.0
+
+
+def test_color_error_is_the_plain_one_where_the_outlines_agree():
+    generator = torch.Generator().manual_seed(0)
+    for shape, outline in (((2, 3, 5, 5), (2, 1, 5, 5)), ((40, 3), (40, 1))):
+        rgb, wanted, mask = (torch.rand(s, generator=generator) for s in (shape, shape, outline))
+        found = color_error(rgb, mask, wanted, mask, generator)
+        torch.testing.assert_close(found, (rgb - wanted).square().mean())
+
+
+def test_color_error_is_of_both_images_on_one_background():
+    rgba, other = (torch.rand(50, 4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    background = torch.rand(50, 3, generator=torch.Generator().manual_seed(3))
+
+    def on(background, image):
+        return image[:, :3] * image[:, 3:] + background * (1 - image[:, 3:])
+
+    found = color_error(on(1, rgba), rgba[:, 3:], on(1, other), other[:, 3:], torch.Generator().manual_seed(3))
+    torch.testing.assert_close(found, (on(background, rgba) - on(background, other)).square().mean())
+
+
+def test_what_stands_out_beyond_the_outline_cannot_hide_in_white():
+    opacity = torch.ones(1, 1, 40, 40, requires_grad=True)
+    white, nothing = torch.ones(1, 3, 40, 40), torch.zeros(1, 1, 40, 40)
+    error = color_error(white, opacity, white, nothing, torch.Generator().manual_seed(0))
+    assert float(error.detach()) == pytest.approx(1 / 3, rel=0.05)  # the mean square of 0..1
+    error.backward()
+    assert float(opacity.grad.min()) > 0
 
 
 def test_opacity_entropy_is_between_solid_and_fog():

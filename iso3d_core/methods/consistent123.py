@@ -125,7 +125,7 @@ def guided_objective(
                 scene.field, seen.camera, seen.rgb.shape[-1], config.render.samples, scene.occupancy, generator,
                 fixed_shading(seen.camera, config.light),
             )  # fmt: skip
-            loss = reference_losses(out, seen, guided.reference, step / max(guided.steps, 1))
+            loss = reference_losses(out, seen, guided.reference, step / max(guided.steps, 1), generator)
             return loss + sparse(out.opacity, config), {"reference": float(loss.detach())}
         weight_3d, weight_2d = weights(step)
         cameras = random_views(view.camera, config, generator).to(scene.field.table.device)

@@ -15,7 +15,7 @@ from ..cameras import Cameras, even_azimuths, orbit, project, rays
 from ..config import CameraConfig, GenerateConfig, LightConfig, Stage, WarmStart
 from ..fields.scene import Scene
 from ..fit import Checkpoints, fit
-from ..losses import distill, opacity_entropy, orientation_loss, sds_target, x0_target
+from ..losses import color_error, distill, opacity_entropy, orientation_loss, sds_target, x0_target
 from ..priors.base import LatentPrior
 from ..priors.multiview import MultiViewPrior
 from ..render.volume import Shading, render, trace
@@ -164,7 +164,7 @@ def photometric_objective(
         out = trace(
             scene.field, origins[rows], directions[rows], config.render.samples, scene.occupancy, generator, lit
         )
-        color = F.mse_loss(out.rgb + (1 - out.opacity), colors[rows])
+        color = color_error(out.rgb + (1 - out.opacity), out.opacity, colors[rows], outlines[rows], generator)
         outline = F.mse_loss(out.opacity, outlines[rows])
         loss = color + warm.lambda_mask * outline + warm.lambda_opacity * opacity_entropy(out.opacity)
         if solid is not None and warm.lambda_solid > 0:

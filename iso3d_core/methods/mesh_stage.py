@@ -125,7 +125,7 @@ def mesh_objective(
         smooth = smooth + guided.lambda_laplacian * laplacian(vertices, faces)
         if step % guided.reference_every == 0:
             out = work.render(seen.camera, seen.rgb.shape[-1], fixed_shading(seen.camera, config.light), surface)
-            loss = reference_losses(out, seen, guided.reference, 1.0)
+            loss = reference_losses(out, seen, guided.reference, 1.0, generator)
             return loss + smooth, {"reference": float(loss.detach()), "smooth": float(smooth.detach())}
         weight_3d, weight_2d = weights(guided.steps + step)
         cameras = random_views(view.camera, config, generator).to(device)

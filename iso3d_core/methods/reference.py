@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras
 from ..config import ReferenceWeights
+from ..losses import color_error
 from ..overlay import laid_over
 from ..types import Reference, Rendering
 
@@ -48,12 +49,16 @@ def reference_view(
     return ReferenceView(camera, seen(rgb, 1.0), seen(alpha), None if near is None else -seen(near))
 
 
-def reference_losses(out: Rendering, view: ReferenceView, weights: ReferenceWeights, progress: float) -> Tensor:
+def reference_losses(
+    out: Rendering, view: ReferenceView, weights: ReferenceWeights, progress: float, generator: torch.Generator
+) -> Tensor:
     """Consistent123, Eq. 3: squared errors of color and mask, and the negative Pearson correlation of depth.
 
+    out : on white
     progress : 0..1 of all the steps, which the weight of the depth rises with (the paper's code)
     """
-    loss = weights.rgb * F.mse_loss(out.rgb, view.rgb) + weights.mask * F.mse_loss(out.opacity, view.mask)
+    loss = weights.rgb * color_error(out.rgb, out.opacity, view.rgb, view.mask, generator)
+    loss = loss + weights.mask * F.mse_loss(out.opacity, view.mask)
     if view.depth is not None and weights.depth > 0:
         solid = (view.mask > 0.5) & (out.opacity.detach() > 0.5)
         distance = out.depth / out.opacity.clamp(min=1e-3)
