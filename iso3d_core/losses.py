@@ -57,9 +57,10 @@ def orientation_loss(weights: Tensor, normals: Tensor, directions: Tensor, rays:
 
 
 def color_error(rgb: Tensor, opacity: Tensor, wanted: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean squared difference of two images on white, each laid on the same random colors instead of the white.
+    """Mean squared difference of two images on white, both laid on the same random colors instead.
 
-    On white alone, what stands out beyond the wanted outline could turn white instead of going away.
+    On white alone, what stands out beyond the wanted outline could turn white instead of going away. The colors differ
+    from pixel to pixel, as where stable-dreamfusion compares a render with a known view.
     rgb, wanted : [V, 3, H, W] or [N, 3] in 0..1 on white; opacity, mask : likewise, with one channel
     """
     darker = 1 - torch.rand(wanted.shape, generator=generator).to(wanted)
