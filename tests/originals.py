@@ -60,3 +60,8 @@ def isotropic3d_weights(networks):
         **{key: value for key, value in clip.items() if ".transformer." not in key or ".visual." in key},
         "betas": torch.zeros(1000), "alphas_cumprod": torch.zeros(1000), "sqrt_alphas_cumprod": torch.zeros(1000),
     }  # fmt: skip
+
+
+def saved(weights, path):
+    torch.save(weights, path)
+    return path

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from originals import LAYOUT, isotropic3d_networks, isotropic3d_weights, random
+from originals import LAYOUT, isotropic3d_networks, isotropic3d_weights, random, saved
 from torch.nn import functional as F
 
 from iso3d_core.cameras import even_azimuths, orbit
@@ -23,9 +23,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def checkpoint(networks, tmp_path_factory):
-    path = tmp_path_factory.mktemp("checkpoint") / "isotropic3d.ckpt"
-    torch.save(isotropic3d_weights(networks), path)
-    return path
+    return saved(isotropic3d_weights(networks), tmp_path_factory.mktemp("checkpoint") / "isotropic3d.ckpt")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import types
 
 import pytest
 import torch
-from originals import LAYOUT, isotropic3d_networks, isotropic3d_weights
+from originals import LAYOUT, isotropic3d_networks, isotropic3d_weights, saved
 from safetensors.torch import save_file
 
 from iso3d_core.checkpoints.convert import convert, read_state
@@ -21,9 +21,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def checkpoint(weights, tmp_path_factory):
-    path = tmp_path_factory.mktemp("checkpoint") / "isotropic3d.ckpt"
-    torch.save(weights, path)
-    return path
+    return saved(weights, tmp_path_factory.mktemp("checkpoint") / "isotropic3d.ckpt")
 
 
 class Malicious:
@@ -39,11 +37,6 @@ def refuse(file, out, match, **more):
         convert(file, "isotropic3d", out, layout=LAYOUT, **more)
     assert not out.exists()
     assert list(out.parent.glob(f"{out.name}*")) == []
-
-
-def saved(weights, path):
-    torch.save(weights, path)
-    return path
 
 
 def test_a_pickle_that_runs_code_is_refused(weights, tmp_path):

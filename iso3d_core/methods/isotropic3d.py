@@ -137,8 +137,8 @@ def bundle_orbit(prior: LatentPrior, azimuth_deg: Tensor, elevation_deg: float) 
 def photometric_objective(
     scene: Scene, cameras: Cameras, views: Tensor, mask: Tensor, config: GenerateConfig, solid: Tensor | None = None
 ) -> Callable:
-    """Squared error of random rays to the sampled views [V, 3, H, W], plus one to their masks [V, 1, H, W], plus the
-    cross-entropy of random points to how likely they are solid [z, y, x], where that is known.
+    """`color_error` of random rays to the sampled views [V, 3, H, W], plus squared error to their masks [V, 1, H, W],
+    plus the cross-entropy of random points to how likely they are solid [z, y, x], where that is known.
 
     Outside the views' visual hull, and outside what is surely solid, is forbidden ground: the field starts solid
     inside and is carved.
