@@ -15,6 +15,7 @@ from .bars import Bars, check_preview
 from .commands import COMMANDS, Doctor, Enhance, Evaluate, Generate, Models, Refine, Render, Train, Views
 from .config import check_seed
 from .types import Cancelled, InputError, Progress
+from .waiting import wait_briefly
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,7 @@ OK, BAD_INPUT, CANCELLED = 0, 2, 130
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 bad input, 130 cancelled."""
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="iso3d", args=argv)
+    wait_briefly()
     signal.signal(signal.SIGTERM, _on_terminate)
     warnings.showwarning = _plain_warning
     try:

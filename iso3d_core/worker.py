@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .types import Cancelled, InputError, Progress, stage_shares
+from .waiting import wait_briefly
 
 if TYPE_CHECKING:
     from .config import GenerateConfig
@@ -269,9 +270,7 @@ def main(idle: float = 900.0) -> int:
     sys.stdout = sys.stderr
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    # Read when torch is loaded: its threads sleep while they wait for each other, for one that spins takes a core from
-    # the program that draws beside it, and then waits for a thread which that program keeps off the other core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     worker = Worker(protocol, idle)
     if sys.platform == "win32":
         # Its Fortran runtime, loaded while a thread waits for stdin, would wait for that thread.

@@ -52,7 +52,9 @@ class Server:
         # No templates in front of the graph, no map and no figures over it.
         hidden = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
         settings.write_text(json.dumps(hidden))
-        environment = dict(os.environ)
+        settled = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+        environment = {name: value for name, value in os.environ.items() if name not in settled}
+        environment["OMP_DISPLAY_ENV"] = "VERBOSE"  # what torch's threads do is in the log then
         if without:
             (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules[{without!r}] = None\n")
             environment["PYTHONPATH"] = str(folder)

@@ -16,6 +16,7 @@ import pytest
 from comfy_host import ROOT, Server, node
 
 from iso3d_core.mesh.export import load_mesh
+from iso3d_core.waiting import SPINS
 
 pytestmark = pytest.mark.comfyui
 NODES = {
@@ -64,6 +65,14 @@ def test_the_pack_loads_quickly_and_every_node_has_tooltips(server):
         for group in ("required", "optional"):
             for key, value in info[name]["input"].get(group, {}).items():
                 assert value[1].get("tooltip"), f"{name}.{key}"
+
+
+def test_threads_are_told_to_wait_briefly_before_torch_is_loaded(server):
+    log = (server.folder / "server.log").read_text()
+    assert "PRESTARTUP FAILED" not in log
+    if "GOMP_SPINCOUNT" not in log:
+        pytest.skip("this torch is not built with GNU's OpenMP")
+    assert f"GOMP_SPINCOUNT = '{SPINS}'" in log
 
 
 def test_the_english_texts_are_those_of_the_nodes(server):

@@ -30,7 +30,7 @@ PARTS = {
     "near",
 }
 STORY = {"fit", "rgnv", "methods", "pipeline"}
-FRONTS = {"cli", "worker", "batch", "files", "doctor", "commands", "bars", "shelf", "checkpoints", "vram"}
+FRONTS = {"cli", "worker", "batch", "files", "doctor", "commands", "bars", "shelf", "checkpoints", "vram", "waiting"}
 
 # Which top-level modules of the package each one may import, besides itself.
 MAY_IMPORT = {
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "config": {"types", "schedules"},
     "presets": {"types", "schedules", "config"},
     "options": set(),
+    "waiting": set(),
     "ops": VALUES,
     "cameras": VALUES | {"ops"},
     "render": VALUES | {"cameras", "ops"},
