@@ -38,6 +38,11 @@ window.iso3d = {
     const node = this.byType(type), widget = node.widgets.find(w => w.name === name);
     return this.toScreen([node.pos[0] + dx, node.pos[1] + widget.last_y + 10]);
   },
+  overlapping() {
+    const boxes = app.graph._nodes.map(node => [node.title, ...node.getBounding()]);
+    const apart = ([, x, y, w, h], [, u, v, p, q]) => x + w <= u || u + p <= x || y + h <= v || v + q <= y;
+    return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => !apart(a, b)).map(b => `${a[0]} and ${b[0]}`));
+  },
   watch() {
     for (const kind of ['progress', 'executed', 'execution_success', 'execution_error', 'execution_interrupted'])
       app.api.addEventListener(kind, () => { this.events[kind] = (this.events[kind] || 0) + 1; });
@@ -185,6 +190,8 @@ def test_an_example_workflow_runs_from_the_page_and_again_from_the_cache(page, s
     page.evaluate("app.canvas.deselectAll(); app.extensionManager.command.execute('Comfy.Canvas.FitView')")
     page.wait_for_timeout(2500)
     artefact(page, path.stem, tmp_path)
+    assert page.evaluate("iso3d.overlapping()") == []  # with their previews, which make them larger
+    assert page.evaluate("app.canvas.ds.scale") > 0.6  # below, the page draws no words
     press_run(page)
     wait_for_success(page, 2)
     first, second = list(server.ask("/history").values())[-2:]
