@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from iso3d_core.priors.sketch import SIDE, SOLID_AT, Sketch
+from iso3d_core.priors.sketch import SHADED, SIDE, SOLID_AT, Sketch
 from iso3d_core.train import data, occupancy
-from iso3d_core.train.clip import SHADED, color_loss
+from iso3d_core.train.clip import color_loss
 from iso3d_core.train.start import old_embeddings
 from iso3d_core.train.world import HELD_OUT_SEED
 from iso3d_core.weights import Bundle, find_bundle

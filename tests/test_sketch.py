@@ -7,8 +7,9 @@ import torch
 
 from iso3d_core.cameras import orbit, project, unit_sphere_matrix
 from iso3d_core.config import FieldConfig, GenerateConfig, RenderConfig, WarmStart
+from iso3d_core.fields.hashgrid import look_up
 from iso3d_core.fields.scene import Scene
-from iso3d_core.methods.isotropic3d import look_up, photometric_objective, solid_entropy
+from iso3d_core.methods.isotropic3d import photometric_objective, solid_entropy
 from iso3d_core.metrics import overlap, silhouette_iou
 from iso3d_core.near import nearness
 from iso3d_core.overlay import laid_over
@@ -278,4 +279,4 @@ def test_solid_cells_draw_the_field_there_and_survive_the_hull():
     x, y, z = 5, 20, 28  # the grid's order is z, y, x
     grid = torch.zeros(SIDE, SIDE, SIDE)
     grid[z, y, x] = 1
-    assert float(look_up(grid, cell_centers()[z, y, x][None])) == pytest.approx(1)
+    assert float(look_up(grid[None], cell_centers()[z, y, x][None])) == pytest.approx(1)

@@ -23,6 +23,9 @@ class HashGridField(nn.Module):
         width = config.levels * config.features
         self.density_mlp = make_mlp(width, config.hidden, 1, generator)
         self.color_mlp = make_mlp(width, config.hidden, 3, generator)
+        # What is added to the colors: [3, z, y, x] over the cube [-1, 1]^3, or nothing (`methods.tint`).
+        self.tint: Tensor | None
+        self.register_buffer("tint", None)
 
     def features(self, points: Tensor) -> Tensor:
         """World points [N, 3] -> encoding [N, levels * features]."""
@@ -40,7 +43,10 @@ class HashGridField(nn.Module):
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """World points [N, 3] -> (density [N], base color [N, 3])."""
         features = self.features(points)
-        return self._density(points, features), torch.sigmoid(self.color_mlp(features))
+        color = torch.sigmoid(self.color_mlp(features))
+        if self.tint is not None:
+            color = (color + look_up(self.tint, points)).clamp(0, 1)
+        return self._density(points, features), color
 
     def normals(self, points: Tensor, step: float = 0.02) -> Tensor:
         """Outward unit normals [N, 3]: minus the density's gradient, by differences over a tetrahedron of ``step``.
@@ -67,3 +73,8 @@ def make_mlp(width: int, hidden: int, out: int, generator: torch.Generator) -> n
             nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
             layer.bias.zero_()
     return nn.Sequential(first, nn.ReLU(inplace=True), last)
+
+
+def look_up(grid: Tensor, points: Tensor) -> Tensor:
+    """A grid [C, z, y, x] of the cube [-1, 1]^3 at points [N, 3], linearly, 0 beyond: [N, C]."""
+    return F.grid_sample(grid[None], points[None, None, None], align_corners=False)[0, :, 0, 0].T

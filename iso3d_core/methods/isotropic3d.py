@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras, even_azimuths, orbit, project, rays
 from ..config import CameraConfig, GenerateConfig, LightConfig, Stage, WarmStart
+from ..fields.hashgrid import look_up
 from ..fields.scene import Scene
 from ..fit import Checkpoints, fit
 from ..losses import color_error, distill, opacity_entropy, orientation_loss, sds_target, x0_target
@@ -21,6 +22,7 @@ from ..priors.multiview import MultiViewPrior
 from ..render.volume import Shading, render, trace
 from ..schedules import milestone
 from ..types import OnProgress, Progress
+from .tint import tint
 
 OnStep = Callable[[int, int, Tensor], None]
 
@@ -45,7 +47,10 @@ def optimise(
     """
     scene = copy.deepcopy(start) if start is not None else Scene(config.field, config.render, config.seed)
     scene = scene.to(prior.device)
+    scene.field.tint, colors = None, None
     if config.warm_start is not None and start is None:
+        if given is None and config.warm_start.tint > 0:
+            colors = prior.guess_color(embedding)
         given = given or sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
         warm_start(scene, given, config, on_progress, checkpoints, prior.guess_solid(embedding))
     objective = sds_objective(scene, prior, embedding, config)
@@ -53,6 +58,8 @@ def optimise(
         scene, parameter_groups(scene, config.stage), objective, config.stage.steps, config.seed, "optimise",
         on_progress, scene.preview, checkpoints, config.stage.settle,
     )  # fmt: skip
+    if colors is not None and config.warm_start is not None:
+        tint(scene, colors, config.warm_start.tint)
     return scene
 
 
@@ -149,7 +156,7 @@ def photometric_objective(
     centers = scene.occupancy.centers()
     permitted = visual_hull(centers, cameras, mask, warm.hull_votes)
     if solid is not None and warm.lambda_solid > 0:
-        permitted |= look_up(solid, centers) > warm.surely_solid
+        permitted |= look_up(solid[None], centers)[:, 0] > warm.surely_solid
     scene.occupancy.forbid(~permitted)
     origins, directions = (r.reshape(-1, 3) for r in rays(cameras, size, size))
     colors = views.permute(0, 2, 3, 1).reshape(-1, 3)
@@ -179,15 +186,10 @@ def solid_entropy(scene: Scene, solid: Tensor, generator: torch.Generator, point
     over one of those cells."""
     place = torch.rand(points, 3, generator=generator).to(solid) * 2 - 1
     place = place[scene.occupancy.permits(place)]
-    wanted = look_up(solid, place).clamp(0, 1)  # interpolation may round beyond
+    wanted = look_up(solid[None], place)[:, 0].clamp(0, 1)  # interpolation may round beyond
     thickness = scene.field.density(place) * (2 / len(solid))
     empty = torch.exp(-thickness).clamp(1e-4, 1 - 1e-4)
     return F.binary_cross_entropy(1 - empty, wanted)
-
-
-def look_up(grid: Tensor, points: Tensor) -> Tensor:
-    """A grid [z, y, x] of the cube [-1, 1]^3 at points [N, 3], linearly: [N]."""
-    return F.grid_sample(grid[None, None], points[None, None, None], align_corners=False)[0, 0, 0, 0]
 
 
 def visual_hull(points: Tensor, cameras: Cameras, mask: Tensor, votes: float) -> Tensor:

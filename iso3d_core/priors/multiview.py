@@ -159,6 +159,13 @@ class MultiViewPrior(LatentPrior):
             None if self.sketch is None else self.sketch.solid(embedding.to(self.device).reshape(1, 1, -1))[0].float()
         )
 
+    def guess_color(self, embedding: Tensor) -> Tensor | None:
+        """Base colors of those cells [3, z, y, x] in 0..1, as the sketch has them; None without one."""
+        if self.sketch is None:
+            return None
+        with torch.no_grad():
+            return self.sketch.color(embedding.to(self.device).reshape(1, 1, -1))[0].float()
+
     # ---- diffusion ------------------------------------------------------------------------------
 
     def camera_embedding(self, cameras: Cameras) -> Tensor:

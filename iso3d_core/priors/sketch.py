@@ -24,6 +24,7 @@ CHANNELS = 4  # RGB on white and coverage
 SIDE = 32  # cells of the volume, and pixels of the views it is trained on
 # Density of a cell: softplus(x + DENSITY_BIAS), in optical depth a cell, so that the volume starts nearly empty.
 DENSITY_BIAS = -3.0
+SHADED = 0.8  # of a base color: what the training views, in their light, show of it on average
 SOLID_AT = 2.0  # of the density channel: as likely solid as not, an optical depth of 0.3 a cell
 
 
@@ -90,6 +91,10 @@ class Sketch(nn.Module):
     def solid(self, embedding: Tensor) -> Tensor:
         """[B, 1, D] -> how likely each cell of [B, z, y, x] is solid, 0..1."""
         return (self.volume(embedding)[:, 3] - SOLID_AT).sigmoid()
+
+    def color(self, embedding: Tensor) -> Tensor:
+        """[B, 1, D] -> base colors of the cells [B, 3, z, y, x] in 0..1, which mean something where it is solid."""
+        return (self.volume(embedding)[:, :3].sigmoid() / SHADED).clamp(max=1)
 
     def forward(
         self, embedding: Tensor, cameras: Tensor, size: int = SIDE, every: int = 1, offset: tuple[int, int] = (0, 0)

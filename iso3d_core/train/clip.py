@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..cameras import unit_sphere_matrix
 from ..priors.clip import WordTokenizer, make_clip, tower_input
-from ..priors.sketch import SIDE, SOLID_AT, Sketch, thumbnails
+from ..priors.sketch import SHADED, SIDE, SOLID_AT, Sketch, thumbnails
 from . import occupancy
 from .data import TARGETS, ViewSet, relative_cameras
 from .loop import Batch, TrainConfig, fast_autocast, train
@@ -30,7 +30,6 @@ VIEWS_EACH = 2
 DIRECTIONS = 2  # references of each object in a batch
 EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
 TOWER_SIZE = 128  # pixels a side that the image tower sees, whatever the references have: 4 x 4 places at its end
-SHADED = 0.8  # of a base color: what the target views, in their light, show of it on average
 
 
 def tiny_config(vocab_size: int) -> dict:
