@@ -13,7 +13,7 @@ from iso3d_core import Cancelled, InputError, Reference, generate, load_referenc
 from iso3d_core.cameras import even_azimuths, orbit
 from iso3d_core.config import MeshConfig
 from iso3d_core.mesh.placing import fit_into_ball
-from iso3d_core.methods.isotropic3d import optimise, visual_hull
+from iso3d_core.methods.isotropic3d import optimise, sample_sheets, visual_hull
 from iso3d_core.pipeline import UnfamiliarImage, configure, reference_size, size_for
 from iso3d_core.presets import PRESETS, customise, preset, with_method
 from iso3d_core.priors.base import not_white
@@ -225,6 +225,20 @@ def test_a_scene_to_start_from_is_gone_on_with_and_not_changed(prior, reference)
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
     change = (second.field.table - first.field.table).detach().abs().max()
     assert 0 < float(change) < float(first.field.table.detach().abs().max())
+    assert first.field.tint is not None
+    assert second.field.tint is not None  # of its own colors
+    assert not torch.equal(first.field.tint, second.field.tint)
+
+
+def test_colors_are_drawn_to_the_sketch_only_after_views_of_the_prior_s_own(prior, reference):
+    embedding, config = prior.embed(reference), short()
+    views = sample_sheets(prior, embedding, config.warm_start, 0)
+    given = optimise(prior, embedding, config, given=views)
+    assert given.field.tint is None
+    assert optimise(prior, embedding, config, start=given).field.tint is None
+    assert optimise(prior, embedding, replace(config, warm_start=None)).field.tint is None
+    untinted = replace(config, warm_start=replace(config.warm_start, tint=0.0))
+    assert optimise(prior, embedding, untinted).field.tint is None
 
 
 def guided(method, **settings):

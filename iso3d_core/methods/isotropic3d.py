@@ -40,17 +40,19 @@ def optimise(
     start: Scene | None = None,
     given: tuple[Cameras, Tensor, Tensor] | None = None,
 ) -> Scene:
-    """embedding [1, 1, D] -> an optimised scene: an optional warm start on sampled views, then SDS.
+    """embedding [1, 1, D] -> an optimised scene: an optional warm start on sampled views, then SDS, and in the end the
+    tint of a bundle with a sketch.
 
     start : a scene to go on from instead of the warm start; it is copied, not changed
     given : views to take for the warm start instead of sampling some, as `sample_sheets` returns them
     """
     scene = copy.deepcopy(start) if start is not None else Scene(config.field, config.render, config.seed)
     scene = scene.to(prior.device)
-    scene.field.tint, colors = None, None
+    share = 0.0 if config.warm_start is None else config.warm_start.tint
+    # Colors of given views are as they should be.
+    tinted = share > 0 and given is None and (start is None or start.field.tint is not None)
+    scene.field.tint = None
     if config.warm_start is not None and start is None:
-        if given is None and config.warm_start.tint > 0:
-            colors = prior.guess_color(embedding)
         given = given or sample_sheets(prior, embedding, config.warm_start, config.seed, on_progress)
         warm_start(scene, given, config, on_progress, checkpoints, prior.guess_solid(embedding))
     objective = sds_objective(scene, prior, embedding, config)
@@ -58,8 +60,9 @@ def optimise(
         scene, parameter_groups(scene, config.stage), objective, config.stage.steps, config.seed, "optimise",
         on_progress, scene.preview, checkpoints, config.stage.settle,
     )  # fmt: skip
-    if colors is not None and config.warm_start is not None:
-        tint(scene, colors, config.warm_start.tint)
+    colors = prior.guess_color(embedding) if tinted else None
+    if colors is not None:
+        tint(scene, colors, share)
     return scene
 
 
