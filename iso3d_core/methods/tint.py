@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from ..fields.scene import Scene
 
-CHUNK_POINTS = 2**16
-
 
 @torch.no_grad()
 def tint(scene: Scene, colors: Tensor, share: float, radius: float = 0.1) -> None:
@@ -27,9 +25,9 @@ def tint(scene: Scene, colors: Tensor, share: float, radius: float = 0.1) -> Non
     axis = (torch.arange(side) + 0.5) / side * 2 - 1
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     centers = torch.stack([x, y, z], dim=-1).reshape(-1, 3).to(colors.device)
-    parts = [(scene.occupancy.permits(p), *scene.field(p)) for p in centers.split(CHUNK_POINTS)]
-    permitted, density, own = (torch.cat(part) for part in zip(*parts, strict=True))
-    solid = (1 - torch.exp(-density * permitted * (2 / side))).reshape(1, side, side, side)
+    density, own = scene.field(centers)
+    thickness = density * scene.occupancy.permits(centers) * (2 / side)
+    solid = (1 - torch.exp(-thickness)).reshape(1, side, side, side)
     # What lies inside was never seen: cells at the surface count several times as much.
     weight = solid * (1.1 - F.avg_pool3d(solid[None], 3, stride=1, padding=1)[0])
     difference = (colors - own.T.reshape(3, side, side, side)) * weight
