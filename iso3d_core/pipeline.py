@@ -17,6 +17,7 @@ import numpy as np
 from .config import LOWEST_THRESHOLD, GenerateConfig
 from .presets import preset
 from .types import Mesh, OnProgress, Progress, Reference
+from .version import own_version
 from .weights import Bundle, find_bundle
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def generate(
         mesh = carry_texture(mesh, reference, config, on_progress, checkpoints)
 
     metadata = {
-        "name": reference.name, "generator": f"iso3d {_version()}", "preset": config.preset, "seed": config.seed,
+        "name": reference.name, "generator": f"iso3d {own_version()}", "preset": config.preset, "seed": config.seed,
         "bundle": find_bundle(config.bundle).name, "config": config.as_dict(), "work": work_key(config, reference),
         "warnings": notes, **found,
     }  # fmt: skip
@@ -176,7 +177,7 @@ def work_key(config: GenerateConfig, reference: Reference) -> str:
     """Names one piece of work: equal for the same settings, image and version."""
     digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
     digest.update(np.ascontiguousarray(reference.rgba.cpu().numpy()).tobytes())
-    digest.update(f"{_version()} checkpoint 4".encode())
+    digest.update(f"{own_version()} checkpoint 4".encode())
     return digest.hexdigest()
 
 
@@ -239,12 +240,3 @@ def textured(
     texture = bake(vertices, faces, uvs, color, m.texture)
     report(4)
     return Mesh(vertices, faces, normals, uvs=uvs, texture=texture)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("iso3d")
-    except PackageNotFoundError:
-        return "unknown"

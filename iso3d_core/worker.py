@@ -244,20 +244,16 @@ def write_preview(views: Any, path: Path) -> Path:
 
 def greeting() -> dict[str, Any]:
     import platform
-    from importlib.metadata import PackageNotFoundError, version
 
     import torch
 
     from .presets import PRESETS
+    from .version import own_version
     from .weights import bundles
 
-    try:
-        own = version("iso3d")
-    except PackageNotFoundError:
-        own = "unknown"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {
-        "protocol": PROTOCOL, "version": own, "python": platform.python_version(), "torch": torch.__version__,
+        "protocol": PROTOCOL, "version": own_version(), "python": platform.python_version(), "torch": torch.__version__,
         "device": device, "presets": list(PRESETS["tiny"]),
         "bundles": list(dict.fromkeys(bundle.folder.name for bundle in bundles())),
     }  # fmt: skip

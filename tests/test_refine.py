@@ -148,7 +148,7 @@ def test_an_interrupted_refinement_goes_on_to_the_same_texture(tmp_path):
     np.testing.assert_array_equal(again.texture, whole.texture)
 
 
-def test_a_piece_of_work_is_known_by_all_that_it_is_made_of():
+def test_a_piece_of_work_is_known_by_all_that_it_is_made_of(monkeypatch):
     mesh, prior = textured(), make_prior()
     keys = [
         method.work_key(*given) for given in (
@@ -160,6 +160,8 @@ def test_a_piece_of_work_is_known_by_all_that_it_is_made_of():
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
     assert method.work_key(mesh, reference(), prior, SMALL) == keys[0]
+    monkeypatch.setattr(method, "own_version", lambda: "another")
+    assert method.work_key(mesh, reference(), prior, SMALL) != keys[0]
 
 
 def test_uvs_that_repeat_the_texture_are_refused():

@@ -10,6 +10,7 @@ from iso3d_core.fields.hashgrid import look_up
 from iso3d_core.fields.scene import Scene
 from iso3d_core.mesh.extract import extract_surface
 from iso3d_core.methods.tint import blurred, tint
+from iso3d_core.types import InputError
 
 SIDE = 32
 
@@ -88,3 +89,11 @@ def test_a_tinted_scene_is_kept_in_its_file_and_its_mesh_sees_it(tmp_path):
     assert scene.preview(32).mean() > seen.mean() + 0.05
     scene.save(tmp_path / "ball.safetensors")
     assert torch.equal(Scene.load(tmp_path / "ball.safetensors").surface_color(points), after)
+
+
+def test_a_field_file_whose_tint_has_another_shape_is_refused(tmp_path):
+    scene = Scene(FieldConfig(3, base=16, growth=2.0, log2_table=14), RenderConfig())
+    scene.field.tint = torch.zeros(SIDE, SIDE, SIDE)
+    scene.save(tmp_path / "ball.safetensors")
+    with pytest.raises(InputError, match=r"its tint is \[32, 32, 32\]"):
+        Scene.load(tmp_path / "ball.safetensors")

@@ -110,7 +110,9 @@ class Scene(nn.Module):
                 header = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             scene = Scene(FieldConfig(**json.loads(header["field"])), RenderConfig(**json.loads(header["render"])))
-            scene.field.tint = state.get("field.tint")
+            scene.field.tint = tint = state.get("field.tint")
+            if tint is not None and (tint.ndim != 4 or len(tint) != 3):
+                raise RuntimeError(f"its tint is {list(tint.shape)}, not [3, z, y, x]")
             scene.load_state_dict(state)
         except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
             raise InputError(f"{path} is not a field saved by `iso3d generate --keep-field` ({error})") from None

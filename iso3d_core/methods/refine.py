@@ -42,6 +42,7 @@ from ..priors.photo_depth import estimate_depth
 from ..render.surface import Seen, Surface
 from ..render.volume import Shading
 from ..types import InputError, Mesh, OnProgress, Progress, Reference
+from ..version import own_version
 
 MARGIN = 0.1  # of a `Reference`
 
@@ -139,8 +140,8 @@ def refine(
 
 
 def work_key(mesh: Mesh, reference: Reference, prior: DepthPrior, config: RefineConfig) -> str:
-    """Names one piece of work, for its checkpoints: equal for the same mesh, image, bundle and settings."""
-    digest = hashlib.sha256(repr((config, prior.info["name"], "refine 2")).encode())
+    """Names one piece of work, for its checkpoints: equal for the same mesh, image, bundle, settings and version."""
+    digest = hashlib.sha256(repr((config, prior.info["name"], own_version(), "refine 2")).encode())
     for array in (mesh.vertices, mesh.faces, mesh.texture, mesh.vertex_colors, reference.rgba.numpy()):
         if array is not None:
             digest.update(np.ascontiguousarray(array).tobytes())
