@@ -32,6 +32,8 @@ class TrainOptions:
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon` moves the matrices of hidden layers by their momentum made orthogonal; a step takes longer."""
+    only_palette: bool = False
+    """Of `clip` with ``start``: train only what reads the colors of parts, several times as fast; the rest stays."""
     towers: Path | None = None
     """Of `clip`: another work folder, whose trained towers are taken as they are."""
     stage: int = 1

@@ -12,7 +12,7 @@ PACKAGE = "iso3d_core"
 HOSTS = {"comfy_nodes", "blender_addon", "bpy", "comfy"}
 HEAVY = {"diffusers", "open_clip", "bpy", "comfy", "trimesh", "skimage", "cv2", "PIL", "transformers"}
 
-VALUES = {"types", "config", "presets", "options"}
+VALUES = {"types", "config", "presets", "options", "version"}
 PARTS = {
     "cameras",
     "ops",
@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "presets": {"types", "schedules", "config"},
     "options": set(),
     "waiting": set(),
+    "version": set(),
     "ops": VALUES,
     "cameras": VALUES | {"ops"},
     "render": VALUES | {"cameras", "ops"},

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from iso3d_core.cameras import orbit, unit_sphere_matrix
 from iso3d_core.priors.clip import WordTokenizer, blend, image_tensor
+from iso3d_core.priors.palette import SLOTS
 from iso3d_core.priors.sketch import SOLID_AT
 from iso3d_core.train.clip import (
     MEAN,
@@ -134,7 +135,8 @@ def reference_set(**settings):
     )  # fmt: skip
     thumbs = torch.from_numpy(rng.integers(0, 256, (2, 12, 4, 32, 32), dtype=np.uint8))
     cells = rng.integers(0, 256, (2, GRID**3 // 8), dtype=np.uint8)
-    solids = Solids(cells, rng.integers(0, 256, (2, 32, 32, 32, 4), dtype=np.uint8))
+    colors = rng.integers(0, 256, (2, 32, 32, 32, 4), dtype=np.uint8)
+    solids = Solids(cells, colors, rng.integers(0, SLOTS + 1, (2, 32, 32, 32), dtype=np.uint8))
     return ReferenceSet(views, thumbs, solids, lambda texts: texts, **settings)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..types import InputError
+from .palette import PaletteTower
 
 if TYPE_CHECKING:
     from ..types import Reference
@@ -72,17 +73,28 @@ def tower_input(rgb: Tensor, size: int, mean: list[float], std: list[float], via
 
 
 def make_clip(config: dict) -> Any:
-    """An open_clip model from a config with "embed_dim", "vision_cfg" and "text_cfg"."""
+    """An open_clip model from a config with "embed_dim", "vision_cfg" and "text_cfg".
+
+    "palette" : where the image tower shall be a `PaletteTower`, its settings
+    """
     import open_clip
 
-    return open_clip.model.CLIP(**config)
+    settings = {name: value for name, value in config.items() if name != "palette"}
+    clip = open_clip.model.CLIP(**settings)
+    clip.visual = _with_palette(clip.visual, config)
+    return clip
 
 
 def make_image_tower(config: dict) -> nn.Module:
     """Only the image tower of `make_clip`'s model."""
     from open_clip.model import _build_vision_tower
 
-    return _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
+    tower = _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
+    return _with_palette(tower, config)
+
+
+def _with_palette(tower: nn.Module, config: dict) -> nn.Module:
+    return PaletteTower(tower, config["embed_dim"], **config["palette"]) if "palette" in config else tower
 
 
 class ClipImage(nn.Module):

@@ -30,8 +30,8 @@ from .run import make_schedule
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 MISFIT_QUANTILE = 0.99
-# Matrices of the image tower's pooling, 1024 x 1024, are stored at these ranks, in three eighths of the bytes.
-RANKS = {f"visual.attnpool.{name}_proj.weight": rank for name, rank in (("q", 128), ("k", 128), ("v", 320))}
+# Matrices of the image tower's pooling, 1024 x 1024, are stored at these ranks, in a quarter of the bytes.
+RANKS = {f"visual.tower.attnpool.{name}_proj.weight": rank for name, rank in (("q", 64), ("k", 64), ("v", 256))}
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 

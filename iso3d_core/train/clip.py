@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..cameras import unit_sphere_matrix
 from ..priors.clip import WordTokenizer, make_clip, tower_input
+from ..priors.palette import SLOTS, colors_of
 from ..priors.sketch import SHADED, SIDE, SOLID_AT, Sketch, thumbnails
 from . import occupancy
 from .data import TARGETS, ViewSet, relative_cameras
@@ -37,11 +38,12 @@ def tiny_config(vocab_size: int) -> dict:
         "embed_dim": 256,
         "vision_cfg": {"image_size": TOWER_SIZE, "layers": [2, 10, 7, 1], "width": 32, "head_width": 64},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 2},
+        "palette": {},
     }
 
 
 # Wide enough for what the embedding holds: the small UNets see no more of an object than this volume of it.
-SKETCH: dict[str, Any] = {"rank": 192, "widths": (128, 192, 128), "groups": (8, 16, 16), "refined": 2}
+SKETCH: dict[str, Any] = {"rank": 192, "widths": (128, 192, 128), "groups": (8, 16, 16), "refined": 2, "palette": True}
 
 
 def vocabulary(captions: Sequence[Sequence[str]]) -> list[str]:
@@ -54,23 +56,44 @@ def vocabulary(captions: Sequence[Sequence[str]]) -> list[str]:
 
 class ClipTraining(nn.Module):
     """Contrastive loss plus ``view_weight`` times the squared error of the sketches, and ``solid_weight`` and
-    ``color_weight`` times how far their volumes are from the solids and from the colors of these.
+    ``color_weight`` times how far their volumes are from the solids and from the colors of these; of a tower with a
+    palette also ``part_weight`` times how far that is from the colors of the parts, and how well cells find theirs.
 
     Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, 4, h, w],
-    "offset": (row, column), "solid": [B, z, y, x], "color": [B, 3, z, y, x], "colored": [B, z, y, x]}: other views of
-    the same objects, every so many pixels of them, their occupancy, their base colors and where these count.
+    "offset": (row, column), "solid": [B, z, y, x], "color": [B, 3, z, y, x], "colored": [B, z, y, x], "part":
+    [B, z, y, x] int64}: other views of the same objects, every so many pixels of them, their occupancy, their base
+    colors, where these count, and of which part they are.
+
+    only_palette : of the towers and the sketch train nothing but what reads, keeps and uses the colors of parts
     """
 
     clip: Any  # open_clip.CLIP
 
     def __init__(
-        self, config: dict, view_weight: float = 40.0, solid_weight: float = 5.0, color_weight: float = 8.0
+        self,
+        config: dict,
+        view_weight: float = 40.0,
+        solid_weight: float = 5.0,
+        color_weight: float = 8.0,
+        part_weight: float = 8.0,
+        only_palette: bool = False,
     ) -> None:
         super().__init__()
         self.clip = make_clip(config)
-        self.sketch = Sketch(config["embed_dim"], **SKETCH)
+        self.sketch = Sketch(config["embed_dim"], **{**SKETCH, "palette": "palette" in config})
         self.image_size: int = config["vision_cfg"]["image_size"]
         self.view_weight, self.solid_weight, self.color_weight = view_weight, solid_weight, color_weight
+        self.part_weight, self.only_palette = part_weight, only_palette
+        if only_palette:
+            self.requires_grad_(False)
+            self.clip.visual.requires_grad_(True).tower.requires_grad_(False)
+            self.sketch.palette.requires_grad_(True)  # type: ignore[union-attr]
+
+    def train(self, mode: bool = True) -> ClipTraining:
+        super().train(mode)
+        if self.only_palette:
+            self.clip.visual.tower.eval()  # its running means too stay as they are
+        return self
 
     def networks(self) -> list[nn.Module]:
         return [self.clip.visual]
@@ -81,28 +104,49 @@ class ClipTraining(nn.Module):
         return F.normalize(out.float(), dim=-1) * out.shape[-1] ** 0.5
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.losses(self.embed(batch["rgb"]), batch)
+        image = self.embed(batch["rgb"])
+        return self.palette_losses(image, batch) if self.only_palette else self.losses(image, batch)
 
     def losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The losses of embeddings [B, D] that were already computed from the batch."""
         text = F.normalize(self.clip.encode_text(batch["tokens"]).float(), dim=-1)
-        logits = self.clip.logit_scale.exp().clamp(max=100) * image / image.shape[-1] ** 0.5 @ text.T
-        label = torch.arange(len(logits), device=logits.device)
-        contrast = (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
+        likeness = self.clip.logit_scale.exp().clamp(max=100) * image / image.shape[-1] ** 0.5 @ text.T
+        label = torch.arange(len(likeness), device=likeness.device)
+        contrast = (F.cross_entropy(likeness, label) + F.cross_entropy(likeness.T, label)) / 2
         every = SIDE // batch["seen"].shape[-1]
-        volume = self.sketch.volume(image[:, None])
+        own, logits = self.sketch.read(image[:, None])
+        volume = self.sketch.colored(own, logits, image)
         shown = self.sketch.render(volume, batch["seen_from"], SIDE, every, batch["offset"])
         view, solid = F.mse_loss(shown, batch["seen"]), solid_loss(volume[:, 3] - SOLID_AT, batch["solid"])
         color = color_loss(volume[:, :3], SHADED * batch["color"], batch["colored"])
-        top1 = (logits.argmax(dim=1) == label).float().mean()
-        return {
-            "loss": contrast + self.view_weight * view + self.solid_weight * solid + self.color_weight * color,
-            "contrast": contrast.detach(),
-            "view": view.detach(),
-            "solid": solid.detach(),
-            "color": color.detach(),
-            "top1": top1,
-        }
+        loss = contrast + self.view_weight * view + self.solid_weight * solid + self.color_weight * color
+        shown_losses = {"contrast": contrast, "view": view, "solid": solid, "color": color}
+        if logits is not None:
+            part, found = self.part_losses(image, logits, batch)
+            loss = loss + self.part_weight * part + found
+            shown_losses |= {"part": part, "found": found}
+        top1 = (likeness.argmax(dim=1) == label).float().mean()
+        return {"loss": loss, **{name: value.detach() for name, value in shown_losses.items()}, "top1": top1}
+
+    def palette_losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Of the palette alone: the rest takes the embedding as it is."""
+        own, logits = self.sketch.read(image.detach()[:, None])
+        volume = self.sketch.colored(own, logits, image)
+        color = color_loss(volume[:, :3], SHADED * batch["color"], batch["colored"])
+        part, found = self.part_losses(image, logits, batch)  # type: ignore[arg-type]
+        loss = self.color_weight * color + self.part_weight * part + found
+        return {"loss": loss, "color": color.detach(), "part": part.detach(), "found": found.detach()}
+
+    def part_losses(self, image: Tensor, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """How far the palette of embeddings [B, D] is from the parts' mean colors, each counting as much as of it is at
+        the surface, and the cross-entropy of the parts that cells [B, 1 + SLOTS, z, y, x] are taken to be of."""
+        weight = surface_share(batch["colored"] * (batch["part"] < SLOTS))
+        number = batch["part"].clamp(max=SLOTS - 1)
+        share, true = part_colors(batch["color"], number, weight)
+        error = (colors_of(image, self.sketch.palette.free) - true).abs().mean(dim=-1)  # type: ignore[union-attr]
+        where = weight > 0
+        found = F.cross_entropy(logits[:, 1:].movedim(1, -1)[where], number[where], reduction="none")
+        return (error * share).sum() / len(image), (found * weight[where]).sum() / len(image)
 
 
 def solid_loss(logits: Tensor, solid: Tensor) -> Tensor:
@@ -121,11 +165,26 @@ def color_loss(logits: Tensor, color: Tensor, solid: Tensor) -> Tensor:
 
     Cells at the surface, which is what is seen, weigh several times as much as those inside.
     """
-    weight = solid * (1.1 - neighbourhood(solid))
-    share = weight / weight.sum((1, 2, 3), keepdim=True).clamp(min=1e-3)
-    where = weight > 0  # few of the cells
+    share = surface_share(solid)
+    where = share > 0  # few of the cells
     error = (logits.movedim(1, -1)[where].sigmoid() - color.movedim(1, -1)[where]).abs().mean(dim=-1)
     return (error * share[where]).sum() / len(logits)
+
+
+def surface_share(solid: Tensor) -> Tensor:
+    """What each cell of [B, z, y, x] in 0..1 counts, those of a volume together 1."""
+    weight = solid * (1.1 - neighbourhood(solid))
+    return weight / weight.sum((1, 2, 3), keepdim=True).clamp(min=1e-3)
+
+
+def part_colors(color: Tensor, number: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """How much of the weight [B, z, y, x] is on each part, [B, SLOTS], and its mean color there, [B, SLOTS, 3]: of
+    cells' colors [B, 3, z, y, x] and the numbers of their parts [B, z, y, x]."""
+    number, weight = number.flatten(1), weight.flatten(1)
+    share = weight.new_zeros(len(weight), SLOTS).scatter_add(1, number, weight)
+    sums = weight.new_zeros(len(weight), 3, SLOTS)
+    sums = sums.scatter_add(2, number[:, None].expand(-1, 3, -1), color.flatten(2) * weight[:, None])
+    return share, (sums / share.clamp(min=1e-6)[:, None]).transpose(1, 2)
 
 
 def neighbourhood(cells: Tensor) -> Tensor:
@@ -180,6 +239,7 @@ class ReferenceSet:
             "solid": occupancy.seen_from(np.asarray(self.solids.cells[items]), facing, SIDE, mirrored),
             "color": color,
             "colored": colored,
+            "part": occupancy.parts_seen_from(self.solids.parts[items], facing, mirrored),
         }
 
     def draw(self, rng: np.random.Generator, size: int) -> Batch:

@@ -4,6 +4,7 @@ view."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..priors.palette import SLOTS
 from .pool import one_core_each
-from .world import WorldObject, make_object
+from .world import TRAINING_KINDS, WorldObject, make_object
 
 GRID = 48  # cells a side of the cube [-1, 1]^3
 COLOR_GRID = 32
@@ -40,6 +42,33 @@ def colors_of(seed: int) -> np.ndarray:
     return out.reshape(COLOR_GRID, COLOR_GRID, COLOR_GRID, 4)
 
 
+def parts_of(seed: int) -> np.ndarray:
+    """Which part of its kind each cell is of, counted as in `part_numbers`: [z, y, x] uint8, COLOR_GRID cells a side;
+    SLOTS where nothing is, or a part that has no number."""
+    obj, points = make_object(seed), _centers(COLOR_GRID)
+    numbers = part_numbers().get(obj.kind, {})
+    out = np.full(len(points), SLOTS, np.uint8)
+    for part in obj.parts:
+        out[part.contains(points)] = numbers.get(part.name, SLOTS)
+    return out.reshape(COLOR_GRID, COLOR_GRID, COLOR_GRID)
+
+
+@cache
+def part_numbers(examples: int = 24) -> dict[str, dict[str, int]]:
+    """Of each kind that is trained on, the names of its parts, numbered from the one that most of its objects have;
+    at most SLOTS."""
+    found = {}
+    for kind in TRAINING_KINDS:
+        count = Counter(name for i in range(examples) for name in {part.name for part in make_object(i, kind).parts})
+        found[kind] = {name: number for number, (name, _) in enumerate(sorted(count.items(), key=_rank)[:SLOTS])}
+    return found
+
+
+def _rank(item: tuple[str, int]) -> tuple[int, str]:
+    """Frequent names first, equally frequent ones by the alphabet."""
+    return -item[1], item[0]
+
+
 @cache
 def _centers(side: int) -> np.ndarray:
     """Of the cells of the cube [-1, 1]^3: [side^3, 3], x fastest."""
@@ -57,10 +86,11 @@ def _inside(obj: WorldObject, points: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Solids:
-    """Of the objects of a training set, memory-mapped: cells [N, GRID^3 / 8] and colors as above, [N, ...]."""
+    """Of the objects of a training set, memory-mapped: cells [N, GRID^3 / 8], colors and parts as above, [N, ...]."""
 
     cells: np.ndarray
     colors: np.ndarray
+    parts: np.ndarray
 
 
 def build(folder: Path, seeds: range, workers: int | None = None) -> Solids:
@@ -68,6 +98,7 @@ def build(folder: Path, seeds: range, workers: int | None = None) -> Solids:
     return Solids(
         _built(folder / "occupancy", seeds, occupancy_of, GRID, workers),
         _built(folder / "colors", seeds, colors_of, COLOR_GRID, workers),
+        _built(folder / "parts", seeds, parts_of, COLOR_GRID, workers),
     )
 
 
@@ -115,10 +146,19 @@ def colors_seen_from(colors: np.ndarray, azimuth_deg: np.ndarray, mirrored: bool
     return turned[:, :3] / solid.clamp(min=1e-3)[:, None], solid
 
 
-def _turned(layers: Tensor, azimuth_deg: np.ndarray, side: int, mirrored: bool) -> Tensor:
+def parts_seen_from(parts: np.ndarray, azimuth_deg: np.ndarray, mirrored: bool = False) -> Tensor:
+    """Parts as `parts_of` gives them, [B, z, y, x], in the frames of `seen_from`: [B, z, y, x] int64."""
+    side = parts.shape[1]
+    layers = torch.from_numpy(parts.astype(np.float32)) - SLOTS  # beyond the edges is nothing
+    return (_turned(layers, azimuth_deg, side, mirrored, "nearest") + SLOTS).long()
+
+
+def _turned(
+    layers: Tensor, azimuth_deg: np.ndarray, side: int, mirrored: bool, interpolation: str = "bilinear"
+) -> Tensor:
     """Horizontal layers [B, L, y, x] in the frames of views at ``azimuth_deg`` [B] -> [B, L, side, side]."""
     axis = (torch.arange(side) + 0.5) / side * 2 - 1
     y, x = torch.meshgrid(-axis if mirrored else axis, axis, indexing="ij")
     angle = torch.from_numpy(np.deg2rad(azimuth_deg)).float()[:, None, None]
     place = torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], dim=-1)
-    return F.grid_sample(layers, place, align_corners=False)
+    return F.grid_sample(layers, place, interpolation, align_corners=False)

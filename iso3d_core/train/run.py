@@ -41,10 +41,12 @@ from .start import (
     for_places,
     grow,
     kept_as_is,
+    make_room,
     old_embeddings,
     started_from,
     take_over,
     through,
+    with_palette,
     without_reference,
 )
 
@@ -130,18 +132,22 @@ def run_clip(options: TrainOptions) -> None:
     data = clip_part.ReferenceSet(
         views, load_thumbs(options.work, views), occupancy.build(options.work / "solids", seeds), tokenizer
     )
-    model = clip_part.ClipTraining(clip_part.tiny_config(tokenizer.vocab_size))
+    config = clip_part.tiny_config(tokenizer.vocab_size)
+    model = clip_part.ClipTraining(config, only_palette=options.only_palette)
     if bundle:
         towers = load_shards(bundle.part("clip"), "open_clip_model")
-        grow(model.clip, for_places(towers, clip_part.TOWER_SIZE // 32))
+        grow(model.clip, for_places(with_palette(towers), clip_part.TOWER_SIZE // 32))
         if (bundle.folder / "sketch").is_dir():
             grow(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
+        if "visual.free" not in towers:
+            make_room(model, old_embeddings(bundle, views).flatten(0, 1))
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
 
     def embed() -> None:
         if not views.towers_only:
             save_tensors(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
-        finish_part(folder, model.state_dict(), {**report, **started_from(bundle, "clip")}, views)
+        only = {"only_palette": True} if options.only_palette else {}
+        finish_part(folder, model.state_dict(), {**report, **only, **started_from(bundle, "clip")}, views)
 
     once(embed)
 

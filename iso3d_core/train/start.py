@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..priors.clip import ClipImage, tower_input
+from ..priors.palette import free_directions, without
 from ..weights import Bundle
+from .clip import ClipTraining
 from .data import ViewSet
 from .loop import fast_autocast
 from .vae import to_rgb
@@ -49,6 +51,25 @@ def grow(network: nn.Module, found: dict[str, Tensor]) -> None:
             own[name][: len(value)] = 0
         own[name][tuple(slice(n) for n in value.shape)] = value.to(own[name].dtype)
     network.load_state_dict(own)
+
+
+def with_palette(towers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of towers without a palette, named as in a `PaletteTower`; others as they are."""
+    if any(name.startswith("visual.tower.") for name in towers):
+        return towers
+    return {name.replace("visual.", "visual.tower.", 1): value for name, value in towers.items()}
+
+
+def make_room(model: ClipTraining, embeddings: Tensor) -> None:
+    """Keep the colors of parts where embeddings [N, D] of the tower without a palette hardly have anything, and let
+    nothing else read these directions."""
+    free = free_directions(embeddings)
+    rest = without(free)
+    model.clip.visual.free.copy_(free)
+    model.sketch.palette.free.copy_(free)  # type: ignore[union-attr]
+    with torch.no_grad():
+        model.sketch.first[0].weight.copy_(model.sketch.first[0].weight @ rest)  # type: ignore[union-attr, operator]
+        model.clip.text_projection.copy_(model.clip.text_projection @ rest)
 
 
 def without_reference(found: dict[str, Tensor], latents: int) -> dict[str, Tensor]:
