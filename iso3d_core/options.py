@@ -32,10 +32,11 @@ class TrainOptions:
     """Compile the networks: a third faster after some minutes; needs a C++ compiler."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon` moves the matrices of hidden layers by their momentum made orthogonal; a step takes longer."""
-    only_palette: bool = False
-    """Of `clip` with ``start``: train only what reads the colors of parts, several times as fast; the rest stays."""
+    keep_towers: bool = False
+    """Of `clip` with ``start``: train only what reads the colors of parts, and the sketch, in half the time."""
     towers: Path | None = None
-    """Of `clip`: another work folder, whose trained towers are taken as they are."""
+    """Of `clip`: another work folder, whose trained towers are taken as they are; of `bundle`: that folder, on whose
+    objects the probes of the embedding are fitted."""
     stage: int = 1
     """Of `views`: 1, or 2 for Explicit Multi-view Attention."""
     out: Path | None = None

@@ -30,14 +30,16 @@ from .run import make_schedule
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 MISFIT_QUANTILE = 0.99
+PROBED = 12_000  # objects of the towers' own work folder that the probes are fitted on
 # Matrices of the image tower's pooling, 1024 x 1024, are stored at these ranks, in a quarter of the bytes.
 RANKS = {f"visual.tower.attnpool.{name}_proj.weight": rank for name, rank in (("q", 64), ("k", 64), ("v", 256))}
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 
-def write_bundle(work: Path, out: Path, license_name: str = "Apache-2.0") -> None:
+def write_bundle(work: Path, out: Path, towers: Path | None = None, license_name: str = "Apache-2.0") -> None:
     """Assemble ``out`` from the finished parts in ``work``; an existing bundle is replaced only when all is written.
 
+    towers : the work folder that the towers were trained in, where it has more objects: for what embeddings tell
     Raises InputError for an ``out`` that is something else than a bundle.
     """
     check_out(out)
@@ -46,7 +48,7 @@ def write_bundle(work: Path, out: Path, license_name: str = "Apache-2.0") -> Non
     views = ViewSet(work / "data")
     reports = {p: read_report(work / p) for p in ("vae", "clip", "views1", "views2")}
     write_vae(work, part / "vae")
-    limit = write_clip(work, views, part / "clip")
+    limit = write_clip(work, views, part / "clip", towers)
     write_views(work, part / "multiview")
     if (work / "depth" / "final.pt").exists():
         reports["depth"] = read_report(work / "depth")
@@ -124,22 +126,31 @@ def write_vae(work: Path, folder: Path) -> None:
     _save(load_tensors(work / "vae" / "final.pt"), folder / "diffusion_pytorch_model.safetensors")
 
 
-def write_clip(work: Path, views: ViewSet, folder: Path) -> float:
-    """The towers, the vocabulary and what embeddings are familiar; returns the limit of familiarity."""
+def write_clip(work: Path, views: ViewSet, folder: Path, towers: Path | None = None) -> float:
+    """The towers, the vocabulary and what embeddings are familiar; returns the limit of familiarity.
+
+    towers : another work folder, on whose references the probes are fitted
+    """
     tokenizer = load_tokenizer(work / "clip")
-    towers = load_towers(work, tokenizer).clip.state_dict()
+    model = load_towers(work, tokenizer)
+    weights = model.clip.state_dict()
     for name, rank in RANKS.items():
-        towers = factored(towers, name, rank)
-    _save(towers, folder / "open_clip_model.safetensors")
+        weights = factored(weights, name, rank)
+    _save(weights, folder / "open_clip_model.safetensors")
     size = views.references.shape[2]
     settings = {"size": clip.TOWER_SIZE, "via": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     shutil.copy(work / "clip" / "vocabulary.json", folder)
-    embeddings = load_tensors(work / "embeddings.pt").float()
+    if towers is None:
+        embeddings = load_tensors(work / "embeddings.pt").float()
+    else:
+        views = ViewSet(towers / "data")
+        embeddings = clip.embed_all(model, views.references[:PROBED]).float()
+    objects, references, _ = embeddings.shape
     directions = F.normalize(embeddings.flatten(0, 1), dim=-1)
-    write_words(directions, views.captions[: len(embeddings)], folder.parent / "words")
-    elevation = torch.from_numpy(views.elevation[: len(embeddings), TARGETS:]).float().flatten()
+    write_words(directions, views.captions[:objects], folder.parent / "words")
+    elevation = torch.from_numpy(views.elevation[:objects, TARGETS : TARGETS + references]).float().flatten()
     _save(fit_elevation(directions, elevation), folder.parent / "sketch" / "elevation.safetensors")
     return write_familiar(directions, folder)
 
@@ -254,6 +265,7 @@ def validate(work: Path, objects: int = 128) -> dict[str, float]:
     found = towers(images.draw(np.random.default_rng(0), 256))
     out |= {"clip_top1_of_256": float(found["top1"]), "sketch_mse": float(found["view"])}
     out |= {"sketch_solid_loss": float(found["solid"]), "sketch_color": float(found["color"])}
+    out |= {"part_color": float(found["part"])}
     embeddings = clip.embed_all(towers, views.references)
     latents = diffusion.LatentSet(views, targets, references, embeddings)
     for stage in (1, 2):

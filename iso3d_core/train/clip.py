@@ -64,7 +64,7 @@ class ClipTraining(nn.Module):
     [B, z, y, x] int64}: other views of the same objects, every so many pixels of them, their occupancy, their base
     colors, where these count, and of which part they are.
 
-    only_palette : of the towers and the sketch train nothing but what reads, keeps and uses the colors of parts
+    keep_towers : of the towers train nothing but what reads the colors of parts, and the sketch
     """
 
     clip: Any  # open_clip.CLIP
@@ -76,22 +76,20 @@ class ClipTraining(nn.Module):
         solid_weight: float = 5.0,
         color_weight: float = 8.0,
         part_weight: float = 8.0,
-        only_palette: bool = False,
+        keep_towers: bool = False,
     ) -> None:
         super().__init__()
         self.clip = make_clip(config)
         self.sketch = Sketch(config["embed_dim"], **{**SKETCH, "palette": "palette" in config})
         self.image_size: int = config["vision_cfg"]["image_size"]
         self.view_weight, self.solid_weight, self.color_weight = view_weight, solid_weight, color_weight
-        self.part_weight, self.only_palette = part_weight, only_palette
-        if only_palette:
-            self.requires_grad_(False)
-            self.clip.visual.requires_grad_(True).tower.requires_grad_(False)
-            self.sketch.palette.requires_grad_(True)  # type: ignore[union-attr]
+        self.part_weight, self.keep_towers = part_weight, keep_towers
+        if keep_towers:
+            self.clip.requires_grad_(False).visual.requires_grad_(True).tower.requires_grad_(False)
 
     def train(self, mode: bool = True) -> ClipTraining:
         super().train(mode)
-        if self.only_palette:
+        if self.keep_towers:
             self.clip.visual.tower.eval()  # its running means too stay as they are
         return self
 
@@ -104,8 +102,7 @@ class ClipTraining(nn.Module):
         return F.normalize(out.float(), dim=-1) * out.shape[-1] ** 0.5
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        image = self.embed(batch["rgb"])
-        return self.palette_losses(image, batch) if self.only_palette else self.losses(image, batch)
+        return self.losses(self.embed(batch["rgb"]), batch)
 
     def losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The losses of embeddings [B, D] that were already computed from the batch."""
@@ -127,15 +124,6 @@ class ClipTraining(nn.Module):
             shown_losses |= {"part": part, "found": found}
         top1 = (likeness.argmax(dim=1) == label).float().mean()
         return {"loss": loss, **{name: value.detach() for name, value in shown_losses.items()}, "top1": top1}
-
-    def palette_losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Of the palette alone: the rest takes the embedding as it is."""
-        own, logits = self.sketch.read(image.detach()[:, None])
-        volume = self.sketch.colored(own, logits, image)
-        color = color_loss(volume[:, :3], SHADED * batch["color"], batch["colored"])
-        part, found = self.part_losses(image, logits, batch)  # type: ignore[arg-type]
-        loss = self.color_weight * color + self.part_weight * part + found
-        return {"loss": loss, "color": color.detach(), "part": part.detach(), "found": found.detach()}
 
     def part_losses(self, image: Tensor, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """How far the palette of embeddings [B, D] is from the parts' mean colors, each counting as much as of it is at

@@ -133,7 +133,7 @@ def run_clip(options: TrainOptions) -> None:
         views, load_thumbs(options.work, views), occupancy.build(options.work / "solids", seeds), tokenizer
     )
     config = clip_part.tiny_config(tokenizer.vocab_size)
-    model = clip_part.ClipTraining(config, only_palette=options.only_palette)
+    model = clip_part.ClipTraining(config, keep_towers=options.keep_towers)
     if bundle:
         towers = load_shards(bundle.part("clip"), "open_clip_model")
         grow(model.clip, for_places(with_palette(towers), clip_part.TOWER_SIZE // 32))
@@ -146,8 +146,8 @@ def run_clip(options: TrainOptions) -> None:
     def embed() -> None:
         if not views.towers_only:
             save_tensors(clip_part.embed_all(model, views.references), options.work / "embeddings.pt")
-        only = {"only_palette": True} if options.only_palette else {}
-        finish_part(folder, model.state_dict(), {**report, **only, **started_from(bundle, "clip")}, views)
+        kept = {"kept_towers": True} if options.keep_towers else {}
+        finish_part(folder, model.state_dict(), {**report, **kept, **started_from(bundle, "clip")}, views)
 
     once(embed)
 
@@ -264,7 +264,7 @@ def run_zero123(options: TrainOptions) -> None:
 def run_bundle(options: TrainOptions) -> None:
     from .bundle import write_bundle
 
-    once(lambda: write_bundle(options.work, options.out or options.work / "bundle"))
+    once(lambda: write_bundle(options.work, options.out or options.work / "bundle", options.towers))
 
 
 def start_of(options: TrainOptions) -> Bundle | None:
