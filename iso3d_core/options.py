@@ -33,7 +33,7 @@ class TrainOptions:
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon` moves the matrices of hidden layers by their momentum made orthogonal; a step takes longer."""
     keep_towers: bool = False
-    """Of `clip` with ``start``: train only what reads the colors of parts, and the sketch, in half the time."""
+    """Of `clip` with ``start``: train only the sketch and what reads the colors of parts from the image."""
     towers: Path | None = None
     """Of `clip`: another work folder, whose trained towers are taken as they are; of `bundle`: that folder, on whose
     objects the probes of the embedding are fitted."""

@@ -53,6 +53,12 @@ def test_only_the_size_that_the_networks_have_is_rendered(tmp_path):
         run_data(TrainOptions(work=tmp_path, objects=1, size=128))
 
 
+def test_towers_can_only_be_kept_of_a_bundle(tmp_path):
+    data.build(tmp_path / "data", 1, 16, workers=1)
+    with pytest.raises(ValueError, match="--keep-towers keeps those of a bundle; name one by --start"):
+        run_clip(TrainOptions(work=tmp_path, keep_towers=True))
+
+
 def test_a_part_trained_on_other_inputs_does_not_go_on(tmp_path):
     for name in ("vae", "views2"):
         (tmp_path / name).mkdir()

@@ -120,6 +120,8 @@ def run_clip(options: TrainOptions) -> None:
     if options.towers is not None:
         take_towers(options.towers, options.work, views)
         return
+    if options.keep_towers and options.start is None:
+        raise ValueError("--keep-towers keeps those of a bundle; name one by --start")
     check_inputs(options.work, "clip", "data/captions.json")
     words, bundle = clip_part.vocabulary(views.captions), start_of(options)
     if bundle:  # the same words in the same order, or its text tower would read others
