@@ -36,6 +36,7 @@ from .folder import (
     whole_views,
 )
 from .loop import TrainConfig, load_tensors, once, save_tensors
+from .memory import keep_freed
 from .start import (
     embedding_map,
     for_places,
@@ -75,6 +76,7 @@ def run(part: str, options: TrainOptions) -> None:
     }  # fmt: skip
     if part not in parts:
         raise ValueError(f"unknown part {part!r}; use one of {', '.join(parts)}")
+    keep_freed()
     parts[part](options)
 
 
