@@ -38,7 +38,7 @@ _PAPER = GenerateConfig(
 
 # Few steps of DDIM, and the mean of three draws: nearer to the true views than one of many steps
 # (benchmarks/sampling_steps.py).
-TINY_WARM = WarmStart(sampling_steps=3, draws=3, guidance_scale=1.5, settle=0.5, lambda_solid=0.1, tint=0.75)
+TINY_WARM = WarmStart(sampling_steps=3, draws=3, guidance_scale=1.5, settle=0.5, lambda_solid=0.1, tint=1.0)
 
 # The embedded bundle: dense levels only (fast on a CPU), the bundle's own camera and light, 64 px.
 _TINY = GenerateConfig(

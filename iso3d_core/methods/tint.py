@@ -15,7 +15,7 @@ from ..fields.scene import Scene
 
 
 @torch.no_grad()
-def tint(scene: Scene, colors: Tensor, share: float, radius: float = 0.1) -> None:
+def tint(scene: Scene, colors: Tensor, share: float, radius: float = 0.06) -> None:
     """Let the field add to its colors ``share`` of the mean difference to ``colors`` around each point of the surface.
 
     colors : base colors [3, z, y, x] of cells of the cube [-1, 1]^3, in 0..1
