@@ -122,7 +122,7 @@ class WarmStart:
     hull_votes : fraction of the views whose masks a point must be in
     lambda_mask, lambda_opacity, lambda_solid : of the masks, the opacity's entropy, and of a sketched volume, where the
         bundle's prior has a sketch; surely_solid : of a sketched cell's likeliness, from which on no hull removes it
-    tint : share of the way that the colors go in the end to those of the sketch, where they are off over a wide area
+    tint : share of the way that the colors go in the end to those of the sketch, but for what is finer than its cells
     """
 
     sheets: int = 6

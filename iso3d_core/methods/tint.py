@@ -1,8 +1,8 @@
-"""Colors of a finished scene, drawn to those that the bundle's sketch expects where they are off over a wide area.
+"""Colors of a finished scene, drawn to those that the bundle's sketch expects where they are off over more than a cell.
 
 The views of a small multi-view prior are draws, and score distillation goes on drawing: over whole parts of an object
 their colors are further from the true ones than the sketch's, which was trained for the least error and shows nothing
-finer than a cell. So the sketch has the last word on what is wide, and the field keeps what is fine.
+finer than a cell. So the sketch has the last word on what is wider, and the field keeps what is finer.
 """
 
 from __future__ import annotations

@@ -21,4 +21,5 @@ def keep_freed() -> bool:
     except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
         return False
     wanted = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: AT_ONCE}
-    return all([mallopt(name, value) == 1 for name, value in wanted.items()])
+    done = [mallopt(name, value) == 1 for name, value in wanted.items()]  # each is tried
+    return all(done)
