@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cameras import Cameras, rays
-from .palette import SLOTS, colors_of, first_free
+from .palette import PARTS, colors_of, first_free
 
 CHANNELS = 4  # RGB on white and coverage
 SIDE = 32  # cells of the volume, and pixels of the views it is trained on
@@ -34,7 +34,8 @@ class Sketch(nn.Module):
 
     rank : of the bottleneck; widths : channels at 4, 8 and 16 cells a side; groups : that these are normalised in
     refined : further residual layers at 16 cells a side, and as many at 32
-    palette : whether cells may take the colors that the embedding holds of the parts (`PaletteTower`)
+    palette : how many colors of parts the embedding holds, which cells may take (`PaletteTower`); True is one for each
+        part; hints : how many further numbers beside them
     fov_y_deg, distance : of the cameras it is rendered with
     """
 
@@ -47,12 +48,13 @@ class Sketch(nn.Module):
         distance: float = 3.4,
         refined: int = 1,
         groups: Sequence[int] = (8, 8, 8),
-        palette: bool = False,
+        palette: int | bool = 0,
+        hints: int = 0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
             "dim": dim, "rank": rank, "widths": list(widths), "fov_y_deg": fov_y_deg, "distance": distance,
-            "refined": int(refined), "groups": list(groups), "palette": palette,
+            "refined": int(refined), "groups": list(groups), "palette": palette, "hints": hints,
         }  # fmt: skip
         self.fov_y_deg, self.distance = fov_y_deg, distance
         self.first = nn.Sequential(nn.Linear(dim, rank), nn.SiLU(), nn.Linear(rank, widths[0] * 16))
@@ -60,7 +62,8 @@ class Sketch(nn.Module):
         self.larger = nn.ModuleList(_layer(a, b, g) for (a, b), g in zip(pairwise(channels), groups, strict=True))
         refine = [_layer(widths[-1], widths[-1], groups[-1], without_effect=True) for _ in range(2 * refined)]
         self.refine = nn.ModuleList(refine)  # those at 16 and at 32 cells in turn
-        self.palette = Assignment(widths[-1], dim, groups[-1]) if palette else None
+        slots = PARTS if palette is True else palette  # a bundle from before parts had several colors says True
+        self.palette = Assignment(widths[-1], dim, groups[-1], slots, hints) if slots else None
         # A linear probe of the embedding's direction, weight [dim] and bias []: the elevation of its image in degrees.
         self.elevation: dict[str, Tensor] | None = None
 
@@ -89,7 +92,7 @@ class Sketch(nn.Module):
 
     def read(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
         """The volume [B, 4, z, y, x] of [B, 1, D] as if it had no palette, and for one which part each cell is of:
-        logits [B, 1 + SLOTS, z, y, x], the first of them of keeping its own color."""
+        logits [B, 1 + slots, z, y, x], the first of them of keeping its own color."""
         x = self.first(embedding[:, 0].to(next(self.parameters()).dtype)).unflatten(-1, (-1, 4, 4))
         for larger in self.larger[:-1]:
             x = larger(_doubled(x))
@@ -157,21 +160,22 @@ class Sketch(nn.Module):
 
 
 class Assignment(nn.Module):
-    """Which part's color each cell of a volume takes, or its own: colors of the parts are in the embedding."""
+    """Which of a thing's colors each cell of a volume takes, or its own: colors of the parts are in the embedding."""
 
     free: Tensor
 
-    def __init__(self, channels: int, dim: int, groups: int) -> None:
+    def __init__(self, channels: int, dim: int, groups: int, slots: int, hints: int) -> None:
         super().__init__()
-        layer = nn.Conv2d(channels, (1 + SLOTS) * SIDE, 1)
+        self.slots = slots
+        layer = nn.Conv2d(channels, (1 + slots) * SIDE, 1)
         nn.init.normal_(layer.weight, std=0.02)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.layers = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), layer)
-        self.register_buffer("free", first_free(dim))  # as the `PaletteTower` has it
+        self.register_buffer("free", first_free(dim, slots, hints))  # as the `PaletteTower` has it
 
     def forward(self, volume: Tensor, logits: Tensor, embedding: Tensor) -> Tensor:
         """The volume [B, 4, z, y, x] of embeddings [B, D], its colors mixed with those of the parts."""
-        colors = SHADED * colors_of(embedding.float(), self.free)  # [B, SLOTS, 3]
+        colors = SHADED * colors_of(embedding.float(), self.free, self.slots)  # [B, slots, 3]
         own, share = volume[:, :3].sigmoid(), logits.softmax(dim=1)
         mixed = share[:, :1] * own + torch.einsum("bkzyx,bkc->bczyx", share[:, 1:], colors)
         return torch.cat([mixed.clamp(1e-3, 1 - 1e-3).logit(), volume[:, 3:]], dim=1)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ..priors.attention import is_unread
 from ..priors.clip import LEFT, RIGHT, load_tokenizer
 from ..priors.multiview import MultiViewPrior
+from ..priors.palette import without
 from ..types import Reference
 from ..weights import FORMAT, check_out, sha256
 from . import clip, depth, diffusion, vae, zero123
@@ -32,8 +33,10 @@ from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 MISFIT_QUANTILE = 0.99
 PROBED = 12_000  # objects of the towers' own work folder that the probes are fitted on
-# Matrices of the image tower's pooling, 1024 x 1024, are stored at these ranks, in a quarter of the bytes.
-RANKS = {f"visual.tower.attnpool.{name}_proj.weight": rank for name, rank in (("q", 64), ("k", 64), ("v", 256))}
+# Matrices of the image tower's pooling, 1024 x 1024, are stored at these ranks, in a quarter of the bytes; the last,
+# 256 x 1024, at that of what the palette leaves of the embedding.
+POOLING = "visual.tower.attnpool."
+RANKS = {f"{POOLING}{name}_proj.weight": rank for name, rank in (("q", 48), ("k", 64), ("v", 216), ("c", 128))}
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 
@@ -134,7 +137,7 @@ def write_clip(work: Path, views: ViewSet, folder: Path, towers: Path | None = N
     """
     tokenizer = load_tokenizer(work / "clip")
     model = load_towers(work, tokenizer)
-    weights = model.clip.state_dict()
+    weights = without_free(model.clip.state_dict())
     for name, rank in RANKS.items():
         weights = factored(weights, name, rank)
     _save(weights, folder / "open_clip_model.safetensors")
@@ -154,6 +157,13 @@ def write_clip(work: Path, views: ViewSet, folder: Path, towers: Path | None = N
     elevation = torch.from_numpy(views.elevation[:objects, TARGETS : TARGETS + references]).float().flatten()
     _save(fit_elevation(directions, elevation), folder.parent / "sketch" / "elevation.safetensors")
     return write_familiar(directions, folder)
+
+
+def without_free(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The towers' state with nothing of the image in the directions that the palette takes for itself."""
+    rest = without(state["visual.free"])
+    last = {name: rest @ state[name] for name in (f"{POOLING}c_proj.weight", f"{POOLING}c_proj.bias")}
+    return {**state, **last}
 
 
 def factored(state: dict[str, Tensor], name: str, rank: int) -> dict[str, Tensor]:

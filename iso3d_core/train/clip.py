@@ -30,6 +30,7 @@ CONTEXT = 40
 VIEWS_EACH = 2
 DIRECTIONS = 2  # references of each object in a batch
 EVERY = 2  # of the pixels of a guess, in both directions, that a training step renders
+HINTS = 32  # of how the colors lie, kept in the embedding beside them
 TOWER_SIZE = 128  # pixels a side that the image tower sees, whatever the references have: 4 x 4 places at its end
 
 
@@ -38,12 +39,20 @@ def tiny_config(vocab_size: int) -> dict:
         "embed_dim": 256,
         "vision_cfg": {"image_size": TOWER_SIZE, "layers": [2, 10, 7, 1], "width": 32, "head_width": 64},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 2},
-        "palette": {},
+        "palette": {"slots": SLOTS, "hints": HINTS, "mixing": 64},
     }
 
 
 # Wide enough for what the embedding holds: the small UNets see no more of an object than this volume of it.
-SKETCH: dict[str, Any] = {"rank": 192, "widths": (128, 192, 128), "groups": (8, 16, 16), "refined": 2, "palette": True}
+SKETCH: dict[str, Any] = {
+    "rank": 192, "widths": (128, 192, 128), "groups": (8, 16, 16), "refined": 2, "palette": SLOTS, "hints": HINTS,
+}  # fmt: skip
+
+
+def _palette_of(config: dict) -> dict[str, int]:
+    """What a `Sketch` is told of the palette that the towers' config has."""
+    settings = config.get("palette", {"slots": 0, "hints": 0})
+    return {"palette": settings["slots"], "hints": settings["hints"]}
 
 
 def vocabulary(captions: Sequence[Sequence[str]]) -> list[str]:
@@ -62,7 +71,7 @@ class ClipTraining(nn.Module):
     Forward takes {"rgb": [B, 3, S, S] in 0..1, "tokens": [B, L], "seen_from": [B, K, 16], "seen": [B, K, 4, h, w],
     "offset": (row, column), "solid": [B, z, y, x], "color": [B, 3, z, y, x], "colored": [B, z, y, x], "part":
     [B, z, y, x] int64}: other views of the same objects, every so many pixels of them, their occupancy, their base
-    colors, where these count, and of which part they are.
+    colors, where these count, and which color of which part they are (`occupancy.parts_of`).
 
     keep_towers : of the towers train nothing but what reads the colors of parts, and the sketch
     """
@@ -80,7 +89,7 @@ class ClipTraining(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = make_clip(config)
-        self.sketch = Sketch(config["embed_dim"], **{**SKETCH, "palette": "palette" in config})
+        self.sketch = Sketch(config["embed_dim"], **{**SKETCH, **_palette_of(config)})
         self.image_size: int = config["vision_cfg"]["image_size"]
         self.view_weight, self.solid_weight, self.color_weight = view_weight, solid_weight, color_weight
         self.part_weight, self.keep_towers = part_weight, keep_towers
@@ -126,12 +135,13 @@ class ClipTraining(nn.Module):
         return {"loss": loss, **{name: value.detach() for name, value in shown_losses.items()}, "top1": top1}
 
     def part_losses(self, image: Tensor, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """How far the palette of embeddings [B, D] is from the parts' mean colors, each counting as much as of it is at
-        the surface, and the cross-entropy of the parts that cells [B, 1 + SLOTS, z, y, x] are taken to be of."""
+        """How far the palette of embeddings [B, D] is from the parts' colors, each counting as much as of it is at the
+        surface, and the cross-entropy of those that cells [B, 1 + SLOTS, z, y, x] are taken to have."""
         weight = surface_share(batch["colored"] * (batch["part"] < SLOTS))
         number = batch["part"].clamp(max=SLOTS - 1)
         share, true = part_colors(batch["color"], number, weight)
-        error = (colors_of(image, self.sketch.palette.free) - true).abs().mean(dim=-1)  # type: ignore[union-attr]
+        palette: Any = self.sketch.palette
+        error = (colors_of(image, palette.free, SLOTS) - true).abs().mean(dim=-1)
         where = weight > 0
         found = F.cross_entropy(logits[:, 1:].movedim(1, -1)[where], number[where], reduction="none")
         return (error * share).sum() / len(image), (found * weight[where]).sum() / len(image)
@@ -166,8 +176,8 @@ def surface_share(solid: Tensor) -> Tensor:
 
 
 def part_colors(color: Tensor, number: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """How much of the weight [B, z, y, x] is on each part, [B, SLOTS], and its mean color there, [B, SLOTS, 3]: of
-    cells' colors [B, 3, z, y, x] and the numbers of their parts [B, z, y, x]."""
+    """How much of the weight [B, z, y, x] is on each number, [B, SLOTS], and the mean color there, [B, SLOTS, 3]: of
+    cells' colors [B, 3, z, y, x] and their numbers [B, z, y, x]."""
     number, weight = number.flatten(1), weight.flatten(1)
     share = weight.new_zeros(len(weight), SLOTS).scatter_add(1, number, weight)
     sums = weight.new_zeros(len(weight), 3, SLOTS)

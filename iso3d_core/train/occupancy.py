@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..priors.palette import SLOTS
+from ..priors.palette import PARTS, SLOTS
 from .pool import one_core_each
 from .world import TRAINING_KINDS, WorldObject, make_object
 
 GRID = 48  # cells a side of the cube [-1, 1]^3
 COLOR_GRID = 32
+ONE_COLOR = 3  # how far a part's cells may be from the middle of its lightest and darkest: 3 channels of 255, added up
 
 
 def occupancy_of(seed: int) -> np.ndarray:
@@ -43,24 +44,33 @@ def colors_of(seed: int) -> np.ndarray:
 
 
 def parts_of(seed: int) -> np.ndarray:
-    """Which part of its kind each cell is of, counted as in `part_numbers`: [z, y, x] uint8, COLOR_GRID cells a side;
-    SLOTS where nothing is, or a part that has no number."""
+    """Which color of which part of its kind each cell has: [z, y, x] uint8, COLOR_GRID cells a side.
+
+    The part is counted as in `part_numbers`, and PARTS more where the cell is one of the part's darker ones. SLOTS:
+    nothing is there, or a part that has no number.
+    """
     obj, points = make_object(seed), _centers(COLOR_GRID)
     numbers = part_numbers().get(obj.kind, {})
     out = np.full(len(points), SLOTS, np.uint8)
     for part in obj.parts:
         out[part.contains(points)] = numbers.get(part.name, SLOTS)
+    light = colors_of(seed)[..., :3].sum(axis=-1, dtype=np.int32).ravel()
+    for number in np.unique(out[out < PARTS]):
+        rows = np.flatnonzero(out == number)
+        middle = (light[rows].min() + light[rows].max()) / 2
+        if light[rows].max() - middle > ONE_COLOR:
+            out[rows[light[rows] < middle]] += PARTS
     return out.reshape(COLOR_GRID, COLOR_GRID, COLOR_GRID)
 
 
 @cache
 def part_numbers(examples: int = 24) -> dict[str, dict[str, int]]:
     """Of each kind that is trained on, the names of its parts, numbered from the one that most of its objects have;
-    at most SLOTS."""
+    at most PARTS."""
     found = {}
     for kind in TRAINING_KINDS:
         count = Counter(name for i in range(examples) for name in {part.name for part in make_object(i, kind).parts})
-        found[kind] = {name: number for number, (name, _) in enumerate(sorted(count.items(), key=_rank)[:SLOTS])}
+        found[kind] = {name: number for number, (name, _) in enumerate(sorted(count.items(), key=_rank)[:PARTS])}
     return found
 
 
@@ -98,7 +108,7 @@ def build(folder: Path, seeds: range, workers: int | None = None) -> Solids:
     return Solids(
         _built(folder / "occupancy", seeds, occupancy_of, GRID, workers),
         _built(folder / "colors", seeds, colors_of, COLOR_GRID, workers),
-        _built(folder / "parts", seeds, parts_of, COLOR_GRID, workers),
+        _built(folder / "slots", seeds, parts_of, COLOR_GRID, workers),
     )
 
 
