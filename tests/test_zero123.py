@@ -76,10 +76,10 @@ def test_a_batch_pairs_a_reference_with_a_view_and_their_pose():
 
 def test_its_training_has_a_finite_loss_and_trains_everything():
     torch.manual_seed(0)
-    model = Zero123Training(SMALL, 48, {**SCHEDULE, **TINY_SCHEDULE})
+    model = Zero123Training(SMALL, 128, {**SCHEDULE, **TINY_SCHEDULE})
     batch = {
         "latents": torch.randn(4, 8, 16, 16), "reference": torch.randn(4, 8, 16, 16),
-        "embedding": torch.randn(4, 1, 48), "pose": torch.randn(4, 4),
+        "embedding": torch.randn(4, 1, 128), "pose": torch.randn(4, 4),
         "camera": unit_sphere_matrix(orbit(even_azimuths(4), 10.0))[:, None],
     }  # fmt: skip
     loss = model(batch)["loss"]
@@ -97,13 +97,13 @@ def test_its_training_has_a_finite_loss_and_trains_everything():
 
 def test_the_guess_beside_the_latents_is_the_sketch_of_the_view():
     torch.manual_seed(0)
-    model = Zero123Training(SMALL, 48, {**SCHEDULE, **TINY_SCHEDULE})
-    embedding, cameras = torch.randn(2, 1, 48), unit_sphere_matrix(orbit(torch.tensor([20.0, 80.0]), 10.0))
+    model = Zero123Training(SMALL, 128, {**SCHEDULE, **TINY_SCHEDULE})
+    embedding, cameras = torch.randn(2, 1, 128), unit_sphere_matrix(orbit(torch.tensor([20.0, 80.0]), 10.0))
     guess = guess_views(model.unet, embedding, cameras[:, None], latents=2)
     assert guess.shape == (2, 1, CHANNELS * FINER**2, 16, 16)
     shown = model.unet.sketch(embedding, cameras[:, None], 32)
     torch.testing.assert_close(torch.nn.functional.pixel_shuffle(guess, FINER), shown)
-    plain = Zero123Training({**SMALL, "in_channels": 16}, 48, {**SCHEDULE, **TINY_SCHEDULE})  # the papers' layout
+    plain = Zero123Training({**SMALL, "in_channels": 16}, 128, {**SCHEDULE, **TINY_SCHEDULE})  # the papers' layout
     assert guess_views(plain.unet, embedding, cameras[:, None], latents=2) is None
 
 
