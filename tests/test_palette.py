@@ -106,16 +106,21 @@ def test_before_training_the_colors_are_those_of_the_image_a_little_lighter(towe
     assert torch.equal(hints, torch.zeros(1, HINTS))
 
 
+@torch.no_grad()
+def look_at(tower, rows, columns):
+    """A key that only these of the 8 x 8 places have, and queries that all ask for it."""
+    tower.place.zero_()
+    tower.place[:, 0, rows, columns] = 200
+    for layer in (tower.query[0], tower.query[2]):
+        nn.init.zeros_(layer.weight)
+        nn.init.ones_(layer.bias)
+    for look in tower.looks:
+        nn.init.zeros_(look.weight)
+
+
 def test_queries_look_where_their_keys_are(tower):
     """A key that only the left half has, and queries that ask for it: the colors are those of the left half."""
-    with torch.no_grad():
-        tower.place.zero_()
-        tower.place[:, 0, :, :4] = 200
-        for layer in (tower.query[0], tower.query[2]):
-            nn.init.zeros_(layer.weight)
-            nn.init.ones_(layer.bias)
-        for look in tower.looks:
-            nn.init.zeros_(look.weight)
+    look_at(tower, slice(None), slice(4))
     images = torch.full((1, 3, 64, 64), 0.9)
     images[..., :32] = -0.4
     maps, embedding = tower.maps(images)
@@ -125,13 +130,7 @@ def test_queries_look_where_their_keys_are(tower):
 
 @torch.no_grad()
 def test_hints_may_tell_where_a_query_looks(tower):
-    tower.place.zero_()
-    tower.place[:, 0, 6:, :2] = 200  # below, left
-    for layer in (tower.query[0], tower.query[2]):
-        nn.init.zeros_(layer.weight)
-        nn.init.ones_(layer.bias)
-    for look in tower.looks:
-        nn.init.zeros_(look.weight)
+    look_at(tower, slice(6, None), slice(2))  # below, left
     first, _, last = tower.judge
     for layer in (first, last):
         nn.init.zeros_(layer.weight)

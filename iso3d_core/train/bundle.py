@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..priors.attention import is_unread
 from ..priors.clip import LEFT, RIGHT, load_tokenizer
 from ..priors.multiview import MultiViewPrior
-from ..priors.palette import without
+from ..priors.palette import SLOTS, without
 from ..types import Reference
 from ..weights import FORMAT, check_out, sha256
 from . import clip, depth, diffusion, vae, zero123
@@ -36,7 +36,8 @@ PROBED = 12_000  # objects of the towers' own work folder that the probes are fi
 # Matrices of the image tower's pooling, 1024 x 1024, are stored at these ranks, in a quarter of the bytes; the last,
 # 256 x 1024, at that of what the palette leaves of the embedding.
 POOLING = "visual.tower.attnpool."
-RANKS = {f"{POOLING}{name}_proj.weight": rank for name, rank in (("q", 48), ("k", 64), ("v", 216), ("c", 128))}
+LEFT_OVER = 256 - 3 * SLOTS - clip.HINTS
+RANKS = {f"{POOLING}{name}_proj.weight": rank for name, rank in (("q", 48), ("k", 64), ("v", 216), ("c", LEFT_OVER))}
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 
