@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from small import UNET
 from torch import nn
 from torch.nn import functional as F
@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from iso3d_core.cameras import even_azimuths, orbit, unit_sphere_matrix
 from iso3d_core.options import TrainOptions
 from iso3d_core.priors.attention import HARMONICS, steer
-from iso3d_core.priors.clip import ClipImage, load_shards, make_image_tower, stored_shapes
+from iso3d_core.priors.clip import ClipImage, make_image_tower
 from iso3d_core.priors.sketch import Sketch
 from iso3d_core.train import data, diffusion, start
-from iso3d_core.train.bundle import factored, read_report, write_depth
+from iso3d_core.train.bundle import read_report, write_depth
 from iso3d_core.train.loop import load_tensors
 from iso3d_core.train.run import first_views, run_depth, run_vae, same_widths
 from iso3d_core.train.start import (
@@ -212,21 +212,3 @@ def test_no_steps_keep_a_bundle_s_vae_and_depth(tmp_path):
     write_depth(tmp_path, tmp_path / "again")
     text = (p / "text" / "open_clip_model.safetensors" for p in (tmp_path / "again", bundle.folder))
     assert len({path.read_bytes() for path in text}) == 1
-
-
-def test_a_matrix_stored_as_two_factors_is_read_as_their_product(tmp_path):
-    torch.manual_seed(0)
-    low, full, bias = torch.randn(40, 5) @ torch.randn(5, 30), torch.randn(40, 30), torch.randn(40)
-    state = {"low": low, "full": full, "bias": bias}
-    stored = factored(factored(state, "low", 5), "full", 12)
-    assert sum(value.numel() for value in stored.values()) == 5 * 70 + 12 * 70 + 40
-    save_file({name: value.contiguous() for name, value in stored.items()}, tmp_path / "model.safetensors")
-    found = load_shards(tmp_path, "model")
-    assert stored_shapes(tmp_path, "model") == {name: list(value.shape) for name, value in state.items()}
-    assert found.keys() == state.keys()
-    torch.testing.assert_close(found["low"], low, atol=1e-5, rtol=1e-5)
-    assert torch.equal(found["bias"], bias)
-    # Of what was left out, nothing but the smallest singular values is missing.
-    missing = torch.linalg.svdvals(full)[12:].square().sum().sqrt()
-    torch.testing.assert_close((found["full"] - full).norm(), missing, atol=1e-4, rtol=1e-4)
-    assert factored(state, "full", 20) is state  # 20 * 70 numbers are more than 40 * 30

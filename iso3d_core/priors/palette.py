@@ -29,13 +29,14 @@ class PaletteTower(nn.Module):
     width : of the keys and queries; values : further numbers that a query takes from where it looks
     hidden : of the two small networks; places : side of the grid that the queries look at
     mixing : channels of two further layers over what is there, 0 for none
+    exchange : channels of what the queries tell each other of what they saw, to look a second time, 0 for one look
     """
 
     free: Tensor
 
     def __init__(
         self, tower: Any, dim: int, slots: int = PARTS, hints: int = 0, width: int = 32, values: int = 16,
-        hidden: int = 128, places: int = 32, mixing: int = 0,
+        hidden: int = 128, places: int = 32, mixing: int = 0, exchange: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.tower, self.dim, self.slots, self.hints, self.width = tower, dim, slots, hints, width
@@ -50,6 +51,9 @@ class PaletteTower(nn.Module):
         nn.init.zeros_(self.judge[2].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.judge[2].bias)  # type: ignore[arg-type]
         self.register_buffer("free", first_free(dim, slots, hints))
+        token = width + values + 3 + 2
+        self.again = Exchange(token, exchange, width) if exchange else None
+        self.last = Exchange(token, exchange, 7) if exchange else None
 
     def maps(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The tower's maps that the queries look at, finest first, and its own embedding [B, D] of length sqrt(D)."""
@@ -71,25 +75,55 @@ class PaletteTower(nn.Module):
         if self.mix is not None:
             there = there + self.mix(there)
         keys, values = there.split([self.width, there.shape[1] - self.width], dim=1)
-        query = self.query(embedding.to(self.place)).unflatten(1, (self.slots, self.width))
-        attention = (query @ (keys + self.place).to(query).flatten(2) / self.width**0.5).softmax(-1).float()
+        axis = torch.linspace(-1, 1, side, device=images.device)
+        places = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))[None].expand(len(images), -1, -1, -1)
         shown = F.adaptive_avg_pool2d(images, side).float()
-        seen, beside = (attention @ x.flatten(2).transpose(1, 2) for x in (shown, values.float()))
-        told = [embedding, seen.flatten(1), beside.flatten(1)]
-        if self.hints:
-            axis = torch.linspace(-1, 1, side, device=images.device)
-            places = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1)
-            told.append((attention @ places.flatten(0, 1)).flatten(1))
+        there = torch.cat([shown, values.float(), places], dim=1)
+        query = self.query(embedding.to(self.place)).unflatten(1, (self.slots, self.width))
+        found = self._look(query, keys, there)
+        if self.again is not None:
+            query = query + self.again(torch.cat([query, found.to(query)], dim=2))
+            found = self._look(query, keys, there)
+        seen, beside, where = found.split([3, found.shape[2] - 5, 2], dim=2)
+        told = [embedding, seen.flatten(1), beside.flatten(1)] + ([where.flatten(1)] if self.hints else [])
         # What is seen, in another light, or where the embedding knows better a color of its own.
         said = self.judge(torch.cat(told, dim=1).to(self.place)).float()
         of_colors, hints = said.split([7 * self.slots, self.hints], dim=1)
-        trust, light, own = of_colors.unflatten(1, (self.slots, 7)).split([1, 3, 3], dim=-1)
+        of_colors = of_colors.unflatten(1, (self.slots, 7))
+        if self.last is not None:
+            of_colors = of_colors + self.last(torch.cat([query, found.to(query)], dim=2)).float()
+        trust, light, own = of_colors.split([1, 3, 3], dim=-1)
         seen = (seen / 2 + 0.5) * torch.exp(0.3 * light + 0.15)
         return torch.lerp(own.sigmoid(), seen, (trust + 1.5).sigmoid()).clamp(0, 1), hints.tanh()
+
+    def _look(self, query: Tensor, keys: Tensor, there: Tensor) -> Tensor:
+        """The means [B, slots, C] of what is there, [B, C, h, w], where queries [B, slots, width] look."""
+        attention = (query @ (keys + self.place).to(query).flatten(2) / self.width**0.5).softmax(-1).float()
+        return attention @ there.flatten(2).transpose(1, 2)
 
     def forward(self, images: Tensor) -> Tensor:
         maps, embedding = self.maps(images)
         return with_colors(embedding, *self.colors(images, maps, embedding), self.free.float())
+
+
+class Exchange(nn.Module):
+    """One layer of a transformer between the queries, [B, slots, inputs] -> [B, slots, outputs]: zeros before it is
+    trained."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, heads: int = 4) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(inputs, width), nn.Linear(width, outputs)
+        self.heads = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.each = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.first(tokens)
+        told = self.norms[0](x)
+        x = x + self.heads(told, told, told, need_weights=False)[0]
+        return self.last(x + self.each(self.norms[1](x)))
 
 
 def _mixing(channels: int, hidden: int) -> nn.Sequential:

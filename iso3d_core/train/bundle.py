@@ -16,9 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..priors.attention import is_unread
-from ..priors.clip import LEFT, RIGHT, load_tokenizer
+from ..priors.clip import load_tokenizer
 from ..priors.multiview import MultiViewPrior
-from ..priors.palette import SLOTS, without
 from ..types import Reference
 from ..weights import FORMAT, check_out, sha256
 from . import clip, depth, diffusion, vae, zero123
@@ -28,16 +27,13 @@ from .folder import load_towers
 from .loop import load_tensors
 from .probe import fit_elevation, fit_probe, labels_of
 from .run import make_schedule
+from .thinner import thinner
 from .validate import validate
 from .world import HELD_OUT_SEED, TRAINING_KINDS, Light, make_object
 
 MISFIT_QUANTILE = 0.99
 PROBED = 12_000  # objects of the towers' own work folder that the probes are fitted on
-# Matrices of the image tower's pooling, 1024 x 1024, are stored at these ranks, in a quarter of the bytes; the last,
-# 256 x 1024, at that of what the palette leaves of the embedding.
-POOLING = "visual.tower.attnpool."
-LEFT_OVER = 256 - 3 * SLOTS - clip.HINTS
-RANKS = {f"{POOLING}{name}_proj.weight": rank for name, rank in (("q", 48), ("k", 64), ("v", 216), ("c", LEFT_OVER))}
+WEIGHED = 512  # references that say which directions of the pooling's inputs count
 CAMERA = {"fov_y_deg": 35.0, "distance": 3.4, "angles": "degrees"}
 
 
@@ -138,10 +134,7 @@ def write_clip(work: Path, views: ViewSet, folder: Path, towers: Path | None = N
     """
     tokenizer = load_tokenizer(work / "clip")
     model = load_towers(work, tokenizer)
-    weights = without_free(model.clip.state_dict())
-    for name, rank in RANKS.items():
-        weights = factored(weights, name, rank)
-    _save(weights, folder / "open_clip_model.safetensors")
+    _save(thinner(model, views.references[:WEIGHED, 0]), folder / "open_clip_model.safetensors")
     size = views.references.shape[2]
     settings = {"size": clip.TOWER_SIZE, "via": size, "mean": clip.MEAN, "std": clip.STD, "unit_length": True}
     config = {"model_cfg": clip.tiny_config(tokenizer.vocab_size), "preprocess_cfg": settings}
@@ -158,25 +151,6 @@ def write_clip(work: Path, views: ViewSet, folder: Path, towers: Path | None = N
     elevation = torch.from_numpy(views.elevation[:objects, TARGETS : TARGETS + references]).float().flatten()
     _save(fit_elevation(directions, elevation), folder.parent / "sketch" / "elevation.safetensors")
     return write_familiar(directions, folder)
-
-
-def without_free(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The towers' state with nothing of the image in the directions that the palette takes for itself."""
-    rest = without(state["visual.free"])
-    last = {name: rest @ state[name] for name in (f"{POOLING}c_proj.weight", f"{POOLING}c_proj.bias")}
-    return {**state, **last}
-
-
-def factored(state: dict[str, Tensor], name: str, rank: int) -> dict[str, Tensor]:
-    """The state with its matrix ``name`` [M, N] as two factors, [M, rank] and [rank, N], of its largest singular
-    values; as it is where these would be no smaller."""
-    matrix = state[name]
-    if rank * sum(matrix.shape) >= matrix.numel():
-        return state
-    left, values, right = torch.linalg.svd(matrix.float(), full_matrices=False)
-    root = values[:rank].sqrt()
-    rest = {other: value for other, value in state.items() if other != name}
-    return {**rest, name + LEFT: left[:, :rank] * root, name + RIGHT: root[:, None] * right[:rank]}
 
 
 def write_words(directions: Tensor, captions: Sequence[Sequence[str]], folder: Path) -> None:

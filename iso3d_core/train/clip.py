@@ -39,7 +39,7 @@ def tiny_config(vocab_size: int) -> dict:
         "embed_dim": 256,
         "vision_cfg": {"image_size": TOWER_SIZE, "layers": [2, 10, 7, 1], "width": 32, "head_width": 64},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 2},
-        "palette": {"slots": SLOTS, "hints": HINTS, "mixing": 64},
+        "palette": {"slots": SLOTS, "hints": HINTS, "mixing": 64, "exchange": 64},
     }
 
 
