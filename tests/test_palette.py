@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from iso3d_core.priors.clip import make_clip, make_image_tower
 from iso3d_core.priors.palette import (
-    PARTS,
     SLOTS,
     PaletteTower,
     colors_of,
@@ -185,14 +184,3 @@ def test_the_sketch_of_a_bundle_keeps_its_palette(free, tmp_path):
         {k: v for k, v in sketch.state_dict().items() if not k.startswith("palette.")}, tmp_path / "model.safetensors"
     )
     torch.testing.assert_close(Sketch.load(tmp_path).volume(held), sketch.read(held)[0])
-
-
-def test_a_bundle_from_before_parts_had_several_colors_is_read_as_it_was(tmp_path):
-    one_each = Sketch(DIM, rank=8, widths=(16, 16, 8), palette=PARTS)
-    older = {name: value for name, value in one_each.config.items() if name != "hints"} | {"palette": True}
-    save_file(one_each.state_dict(), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(older))
-    held = embeddings(2)[:, None]
-    torch.testing.assert_close(Sketch.load(tmp_path).volume(held), one_each.volume(held))
-    tower = make_image_tower({**CONFIG, "palette": {}})
-    assert tower.free.shape == (DIM, 3 * PARTS)

@@ -4,52 +4,16 @@ import numpy as np
 import pytest
 import torch
 from palettes import CONFIG, DIM, FREE, HINTS, PALETTE, bare, embeddings, random
-from torch import nn
 from torch.nn import functional as F
 
 from iso3d_core.priors.clip import make_clip
-from iso3d_core.priors.palette import PARTS, SLOTS, colors_of, free_directions, with_colors, without
-from iso3d_core.priors.sketch import SIDE, Sketch
+from iso3d_core.priors.palette import PARTS, SLOTS, free_directions, with_colors, without
+from iso3d_core.priors.sketch import SIDE
 from iso3d_core.train.clip import ClipTraining, part_colors, surface_share
 from iso3d_core.train.occupancy import colors_of as cell_colors
 from iso3d_core.train.occupancy import colors_seen_from, part_numbers, parts_of, parts_seen_from
-from iso3d_core.train.start import grow, make_room, with_darker_colors, with_palette
+from iso3d_core.train.start import grow, make_room, with_palette
 from iso3d_core.train.world import make_object
-
-
-def test_a_palette_that_gets_darker_colors_starts_with_what_it_said():
-    torch.manual_seed(0)
-    few = {**PALETTE, "slots": PARTS, "hints": 0}
-    old, sketch = make_clip({**CONFIG, "palette": few}).eval(), Sketch(DIM, palette=PARTS)
-    with torch.no_grad():
-        nn.init.normal_(old.visual.judge[2].weight, std=0.5)
-        nn.init.normal_(sketch.palette.layers[2].bias)
-    model = ClipTraining({**CONFIG, "palette": PALETTE}).eval()
-    model.sketch = Sketch(DIM, palette=SLOTS, hints=HINTS)
-    towers, drawn = old.state_dict(), sketch.state_dict()
-    with_darker_colors(towers, drawn)
-    grow(model.clip, towers)
-    grow(model.sketch, drawn)
-    images = random(40, 3, 64, 64)
-    with torch.no_grad():
-        before = old.visual(images)
-        make_room(model, before, old.visual.free)
-        now = model.clip.visual(images)
-    free = model.clip.visual.free
-    assert torch.equal(free[:, : 3 * PARTS], old.visual.free)
-    torch.testing.assert_close(free.T @ free, torch.eye(FREE), atol=1e-4, rtol=0)
-    expected = colors_of(before, old.visual.free, PARTS)
-    colors = colors_of(now, free, SLOTS)
-    assert float((colors[:, :PARTS] - expected).abs().max()) < 0.02
-    assert float((colors[:, PARTS:] - expected).abs().max()) < 0.05  # asked a little differently
-    with torch.no_grad():
-        own, logits = model.sketch.read(now[:, None])
-        shares = logits.softmax(dim=1)
-        torch.testing.assert_close(shares[:, 1 : 1 + PARTS], shares[:, 1 + PARTS :])
-        # What is not free of the embedding is read as before, colors included.
-        kept = now @ without(free[:, 3 * PARTS :])
-        torch.testing.assert_close(own, model.sketch.read(kept[:, None])[0], atol=1e-4, rtol=1e-3)
-        torch.testing.assert_close(own, sketch.read(kept[:, None])[0], atol=1e-4, rtol=1e-3)
 
 
 def test_a_tower_that_gets_a_palette_says_the_same_and_makes_room():

@@ -35,7 +35,7 @@ class PaletteTower(nn.Module):
     free: Tensor
 
     def __init__(
-        self, tower: Any, dim: int, slots: int = PARTS, hints: int = 0, width: int = 32, values: int = 16,
+        self, tower: Any, dim: int, slots: int, hints: int = 0, width: int = 32, values: int = 16,
         hidden: int = 128, places: int = 32, mixing: int = 0, exchange: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -168,14 +168,7 @@ def without(free: Tensor) -> Tensor:
     return torch.eye(len(free)) - free @ free.T
 
 
-def free_directions(embeddings: Tensor, count: int, held: Tensor | None = None) -> Tensor:
-    """The ``count`` directions, [D, count] orthonormal, in which embeddings [N, D] differ least from nothing.
-
-    held : further directions [D, n], orthonormal, that the found ones are at right angles to
-    """
+def free_directions(embeddings: Tensor, count: int) -> Tensor:
+    """The ``count`` directions, [D, count] orthonormal, in which embeddings [N, D] differ least from nothing."""
     x = embeddings.double()
-    spread = x.T @ x
-    if held is not None:
-        rest, taken = without(held).double(), held.double() @ held.T.double()
-        spread = rest @ spread @ rest + (1 + spread.trace()) * taken  # more than anything else, so the last
-    return torch.linalg.eigh(spread)[1][:, :count].float().contiguous()
+    return torch.linalg.eigh(x.T @ x)[1][:, :count].float().contiguous()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cameras import Cameras, rays
-from .palette import PARTS, colors_of, first_free
+from .palette import colors_of, first_free
 
 CHANNELS = 4  # RGB on white and coverage
 SIDE = 32  # cells of the volume, and pixels of the views it is trained on
@@ -34,8 +34,8 @@ class Sketch(nn.Module):
 
     rank : of the bottleneck; widths : channels at 4, 8 and 16 cells a side; groups : that these are normalised in
     refined : further residual layers at 16 cells a side, and as many at 32
-    palette : how many colors of parts the embedding holds, which cells may take (`PaletteTower`); True is one for each
-        part; hints : how many further numbers beside them
+    palette : how many colors of parts the embedding holds, which cells may take (`PaletteTower`); hints : how many
+        further numbers beside them
     fov_y_deg, distance : of the cameras it is rendered with
     """
 
@@ -48,7 +48,7 @@ class Sketch(nn.Module):
         distance: float = 3.4,
         refined: int = 1,
         groups: Sequence[int] = (8, 8, 8),
-        palette: int | bool = 0,
+        palette: int = 0,
         hints: int = 0,
     ) -> None:
         super().__init__()
@@ -62,8 +62,7 @@ class Sketch(nn.Module):
         self.larger = nn.ModuleList(_layer(a, b, g) for (a, b), g in zip(pairwise(channels), groups, strict=True))
         refine = [_layer(widths[-1], widths[-1], groups[-1], without_effect=True) for _ in range(2 * refined)]
         self.refine = nn.ModuleList(refine)  # those at 16 and at 32 cells in turn
-        slots = PARTS if palette is True else palette  # a bundle from before parts had several colors says True
-        self.palette = Assignment(widths[-1], dim, groups[-1], slots, hints) if slots else None
+        self.palette = Assignment(widths[-1], dim, groups[-1], palette, hints) if palette else None
         # A linear probe of the embedding's direction, weight [dim] and bias []: the elevation of its image in degrees.
         self.elevation: dict[str, Tensor] | None = None
 

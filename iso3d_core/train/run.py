@@ -47,7 +47,6 @@ from .start import (
     started_from,
     take_over,
     through,
-    with_darker_colors,
     with_palette,
     without_reference,
 )
@@ -140,7 +139,12 @@ def run_clip(options: TrainOptions) -> None:
     config = clip_part.tiny_config(tokenizer.vocab_size)
     model = clip_part.ClipTraining(config, keep_towers=options.keep_towers)
     if bundle:
-        start_from(model, bundle, views)
+        towers = with_palette(load_shards(bundle.part("clip"), "open_clip_model"))
+        grow(model.clip, for_places(towers, clip_part.TOWER_SIZE // 32))
+        if (bundle.folder / "sketch").is_dir():
+            grow(model.sketch, load_file(bundle.folder / "sketch" / "model.safetensors"))
+        if "visual.free" not in towers:
+            make_room(model, old_embeddings(bundle, views).flatten(0, 1))
     report = clip_part.train_clip(data, over(CLIP, options), folder, model)
 
     def embed() -> None:
@@ -150,20 +154,6 @@ def run_clip(options: TrainOptions) -> None:
         finish_part(folder, model.state_dict(), {**report, **kept, **started_from(bundle, "clip")}, views)
 
     once(embed)
-
-
-def start_from(model: clip_part.ClipTraining, bundle: Bundle, views: ViewSet) -> None:
-    """Give the model the bundle's weights, and its embeddings room for a palette where the bundle has less of one."""
-    towers, sketch = with_palette(load_shards(bundle.part("clip"), "open_clip_model")), {}
-    held = towers.get("visual.free")
-    if (bundle.folder / "sketch").is_dir():
-        sketch = load_file(bundle.folder / "sketch" / "model.safetensors")
-    if held is not None and held.shape[1] < model.clip.visual.free.shape[1]:
-        with_darker_colors(towers, sketch)
-    grow(model.clip, for_places(towers, clip_part.TOWER_SIZE // 32))
-    grow(model.sketch, sketch)
-    if "visual.free" not in towers:
-        make_room(model, old_embeddings(bundle, views).flatten(0, 1), None if held is None else held.float())
 
 
 def take_towers(source: Path, work: Path, views: ViewSet) -> None:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..priors.clip import ClipImage, tower_input
-from ..priors.palette import PARTS, free_directions, without
-from ..priors.sketch import SIDE
+from ..priors.palette import free_directions, without
 from ..weights import Bundle
 from .clip import ClipTraining
 from .data import ViewSet
@@ -61,38 +60,11 @@ def with_palette(towers: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.replace("visual.", "visual.tower.", 1): value for name, value in towers.items()}
 
 
-def with_darker_colors(towers: dict[str, Tensor], sketch: dict[str, Tensor]) -> None:
-    """Change weights of a palette that has one color for each part: let it have a darker one too, both as that is.
-
-    Where they were free is taken out; `make_room` finds more of it.
-    """
-    of_colors = 3 * PARTS
-    for name in ("weight", "bias"):
-        asked = towers[f"visual.query.2.{name}"].float()
-        towers[f"visual.query.2.{name}"] = torch.cat([asked, asked + 0.02 * torch.randn_like(asked)])
-        said = towers[f"visual.judge.2.{name}"]
-        towers[f"visual.judge.2.{name}"] = torch.cat([said, said])
-        own, cells = sketch[f"palette.layers.2.{name}"].float().split([SIDE, PARTS * SIDE])
-        if name == "bias":
-            cells = cells - np.log(2)  # two with half the share each
-        sketch[f"palette.layers.2.{name}"] = torch.cat([own, cells, cells])
-    told = towers["visual.judge.0.weight"]
-    values = (told.shape[1] - len(towers["visual.free"]) - of_colors) // PARTS
-    known, seen, beside = told.split([len(towers["visual.free"]), of_colors, values * PARTS], dim=1)
-    parts = [known, seen, torch.zeros_like(seen), beside, torch.zeros_like(beside)]
-    towers["visual.judge.0.weight"] = torch.cat(parts, dim=1)
-    del towers["visual.free"], sketch["palette.free"]
-
-
-def make_room(model: ClipTraining, embeddings: Tensor, held: Tensor | None = None) -> None:
-    """Keep the colors of parts where embeddings [N, D] of the tower hardly have anything, and let nothing else read
-    these directions.
-
-    held : the directions of the first colors, [D, n], where the embeddings have them already; what reads these goes on
-    """
-    count = model.clip.visual.free.shape[1]
-    others = free_directions(embeddings, count - (0 if held is None else held.shape[1]), held)
-    free, rest = others if held is None else torch.cat([held, others], dim=1), without(others)
+def make_room(model: ClipTraining, embeddings: Tensor) -> None:
+    """Keep the colors of parts where embeddings [N, D] of the tower without a palette hardly have anything, and let
+    nothing else read these directions."""
+    free = free_directions(embeddings, model.clip.visual.free.shape[1])
+    rest = without(free)
     model.clip.visual.free.copy_(free)
     model.sketch.palette.free.copy_(free)  # type: ignore[union-attr]
     with torch.no_grad():
